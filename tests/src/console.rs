@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::terminal::PlainText;
 
 /// How long a line may take; emulation on a busy machine is slow.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How many lines of a console are shown when something is missing.
 const TAIL_LINES: usize = 60;

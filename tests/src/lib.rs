@@ -7,6 +7,8 @@ pub mod cache;
 pub mod certificate;
 pub mod command;
 pub mod console;
+pub mod document;
+pub mod lab;
 pub mod machine;
 pub mod qmp;
 pub mod server;

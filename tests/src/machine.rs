@@ -31,6 +31,8 @@ pub enum Chipset {
 pub enum Rom {
     /// None: the card cannot boot.
     None,
+    /// iPXE: Debian's QEMU gives each model the ROM that package `ipxe-qemu` has for it.
+    Ipxe,
     /// This file, as a card would carry it in its flash.
     File(PathBuf),
 }
@@ -71,15 +73,10 @@ impl Card {
         Self { model: model.to_owned(), rom: Rom::None, wire: Wire::User(UserNetwork::default()) }
     }
 
-    /// The same card with Debian's iPXE for it as boot ROM.
+    /// The same card with iPXE in its boot ROM.
     #[must_use]
     pub fn with_ipxe(self) -> Self {
-        let driver = match self.model.as_str() {
-            "virtio-net-pci" => "virtio",
-            model => model,
-        };
-        let rom = Rom::File(format!("/usr/lib/ipxe/qemu/pxe-{driver}.rom").into());
-        Self { rom, ..self }
+        Self { rom: Rom::Ipxe, ..self }
     }
 
     /// The same card plugged in elsewhere.
@@ -231,6 +228,7 @@ impl Card {
             OsString::from(format!("{model},id=card{number},netdev=wire{number},mac={mac}"));
         match &self.rom {
             Rom::None => device.push(",romfile="),
+            Rom::Ipxe => {}
             Rom::File(file) => device.push(joined(",romfile=", file, "")),
         }
         if number == 0 && self.rom != Rom::None {

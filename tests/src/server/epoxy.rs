@@ -55,7 +55,9 @@ impl Epoxy {
         else {
             return Some(Response::new(404, "host not found\n"));
         };
-        if request.method != "POST" {
+        // An iPXE that is built without `params` can only GET.
+        let may_get = route[1..] == ["stage1.ipxe"];
+        if request.method != "POST" && !may_get {
             return Some(Response::new(405, "only POST\n").with_header("Allow", "POST"));
         }
         let host = host.clone();
