@@ -1,3 +1,11 @@
 //! The ramdisk's one program. Its name or its first argument picks the role.
 
+#![allow(dead_code, unused_imports)]
+
+mod dhcp;
+mod links;
+mod netlink;
+mod network;
+mod resolv;
+
 fn main() {}
