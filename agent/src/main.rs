@@ -18,4 +18,12 @@ mod wallclock;
 
 mod commands;
 
+#![allow(dead_code, unused_imports)]
+
+mod dhcp;
+mod links;
+mod netlink;
+mod network;
+mod resolv;
+
 fn main() {}
