@@ -24,7 +24,7 @@ use crate::memory::MEMINFO;
 use crate::network::{self, Limits, Network};
 use crate::policy::{POLICY, Policy};
 use crate::resolve::AddKargs;
-use crate::retry::{Backoff, Tries};
+use crate::retry::{Backoff, Transient, Tries};
 use crate::sys::{Linux, System as _};
 use crate::tls::{self, PACKED_ROOTS};
 use crate::utc::Utc;
@@ -47,6 +47,13 @@ const FOR_AN_OPERATOR: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 const DOWNLOADS: &str = "/tmp";
 const CMDLINE: &str = "/proc/cmdline";
 const ROOT: &str = "/";
+
+impl Transient for network::Error {
+    /// Cables are plugged in, switches learn, servers come back.
+    fn is_transient(&self) -> bool {
+        true
+    }
+}
 
 /// Runs the role; the exit code is for PID 1.
 pub(crate) fn run(_arguments: &[String]) -> ExitCode {
@@ -123,9 +130,10 @@ async fn bring_network_up(params: &BootParams, watch: &Watch) -> Option<Network>
             }
             Err(error) => {
                 watch.step("pause", tries.next_pause() + MARGIN);
-                let given_up = tries.pause_after("network", error).await.err()?;
-                log::error!("network: {}: giving up", Chain(&given_up));
-                return None;
+                if let Err(error) = tries.pause_after("network", error).await {
+                    log::error!("network: {}: giving up", Chain(&error));
+                    return None;
+                }
             }
         }
     }

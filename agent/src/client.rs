@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_types::cmdline::Kargs;
-use agent_types::params;
 use anyhow::Context as _;
 
 use self::flags::{Flags, Request, USAGE};
@@ -127,8 +126,8 @@ fn restart_if_ours() {
     if Pid1::find() != Pid1::Ours {
         return;
     }
-    log::warn!("asking PID 1 to restart the machine, as {} has failed", params::STAGE2);
-    if let Err(error) = Linux.signal(Target::Process(1), Signal::Restart) {
+    log::warn!("asking PID 1 to restart the machine, as the original client does");
+    if let Err(error) = Linux.signal(Target::Process(1), Signal::Terminate) {
         log::error!("cannot ask PID 1 to restart the machine: {error}");
     }
 }
