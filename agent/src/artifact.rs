@@ -300,3 +300,6 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
         Cause::Verify { url: self.url.clone(), source }
     }
 }
+
+#[cfg(test)]
+mod tests;

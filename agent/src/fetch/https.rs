@@ -9,7 +9,9 @@ use super::{Document, Fetch};
 use crate::policy::Policy;
 use crate::size::Size;
 use crate::tls;
-use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::cell::OnceCell;
 use std::io::{self, Read};
@@ -277,6 +279,8 @@ fn with_payload(request: RequestBuilder, method: &Method, payload: Payload<'_>) 
     match payload {
         // A redirect has made it a GET: the body is gone.
         Payload::Form(_) if method != Method::POST => request,
+        // Left alone, the client sends no length with an empty body, and servers may answer 411.
+        Payload::Form([]) => request.form::<[(); 0]>(&[]).header(CONTENT_LENGTH, 0),
         Payload::Form(fields) => request.form(fields),
         Payload::Resume(resume) => request
             .header(RANGE, format!("bytes={}-", resume.from_bytes))
@@ -321,7 +325,7 @@ fn http_url(text: &str) -> Result<Url, Error> {
 }
 
 fn no_url(text: &str) -> Error {
-    Error { method: "GET".to_owned(), url: format!("{:?}", shown_text(text)), cause: Cause::Url }
+    Error { method: "fetch".to_owned(), url: format!("{:?}", shown_text(text)), cause: Cause::Url }
 }
 
 fn failed(hop: &Hop, cause: Cause) -> Error {
