@@ -117,8 +117,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
 
     async fn fetch_files(&self, requests: &Requests) -> Result<Vec<(String, Verified)>, Error> {
         let artifacts: Vec<_> = requests.files.iter().map(artifact).collect();
-        let files =
-            artifact::fetch_all(self.fetch, self.clock, self.machine, &artifacts).await?;
+        let files = artifact::fetch_all(self.fetch, self.clock, self.machine, &artifacts).await?;
         Ok(artifacts.into_iter().map(|artifact| artifact.name).zip(files).collect())
     }
 

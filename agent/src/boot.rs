@@ -181,10 +181,7 @@ async fn follow_boot_document(
     until_one_works(&attempt, &mut Kargs::parse(cmdline)).await
 }
 
-async fn until_one_works(
-    attempt: &Attempt<'_, Https, Monotonic>,
-    kargs: &mut Kargs,
-) -> BootExit {
+async fn until_one_works(attempt: &Attempt<'_, Https, Monotonic>, kargs: &mut Kargs) -> BootExit {
     let mut tries = Tries::new(&Monotonic, ATTEMPTS);
     while let Err(error) = attempt.run(kargs).await {
         attempt.watch.step("pause", tries.next_pause() + MARGIN);

@@ -107,8 +107,7 @@ async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
         report: &flags.report,
         mode: if flags.dry_run { Mode::DryRun } else { Mode::Run },
     };
-    let mut tries =
-        Tries::new(&Monotonic, if flags.retry { ATTEMPTS } else { ONE_ATTEMPT });
+    let mut tries = Tries::new(&Monotonic, if flags.retry { ATTEMPTS } else { ONE_ATTEMPT });
     while let Err(error) = attempt.run(&mut kargs).await {
         if tries.pause_after("attempt", error).await.is_err() {
             return Ok(Ran::Failed);

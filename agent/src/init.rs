@@ -13,9 +13,9 @@ use std::process::{Child, ExitCode};
 
 use crate::chain::Chain;
 use crate::console;
+use crate::interfaces::LOOPBACK;
 use crate::kmsg::{self, Readers};
 use crate::leave::{self, kernel_is_loaded};
-use crate::interfaces::LOOPBACK;
 use crate::mounts::{self, EARLY_MOUNTS, LATER_MOUNTS};
 use crate::reap;
 use crate::signals::{Received, Signals};

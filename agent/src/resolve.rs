@@ -179,8 +179,10 @@ mod tests {
 
     #[tokio::test]
     async fn sixteen_chained_documents_are_followed_and_no_more() {
-        const URLS: [&str; 18] =
-            ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r"];
+        const URLS: [&str; 18] = [
+            "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q",
+            "r",
+        ];
         let texts: Vec<String> =
             URLS.iter().skip(1).map(|next| format!(r#"{{"v1": {{"chain": "{next}"}}}}"#)).collect();
         let endless: Vec<_> = URLS.iter().copied().zip(texts.iter().map(String::as_str)).collect();

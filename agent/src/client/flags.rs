@@ -162,7 +162,10 @@ mod tests {
             ("--", default()),
             ("-action epoxy.stage3", Flags { action: "epoxy.stage3".into(), ..default() }),
             ("--action=a=b", Flags { action: "a=b".into(), ..default() }),
-            ("-cmdline /tmp/c -dryrun", Flags { cmdline: "/tmp/c".into(), dry_run: true, ..default() }),
+            (
+                "-cmdline /tmp/c -dryrun",
+                Flags { cmdline: "/tmp/c".into(), dry_run: true, ..default() },
+            ),
             ("-add-kargs --report r", Flags { add_kargs: true, report: "r".into(), ..default() }),
             ("-retry=false", Flags { retry: false, ..default() }),
             ("-retry=F -dryrun=1", Flags { retry: false, dry_run: true, ..default() }),
