@@ -103,11 +103,16 @@ impl<'a> Parameter<'a> {
 
 impl fmt::Display for Contradiction<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<_> = self.values.iter().map(|value| redact_value(self.key, value)).collect();
+        let shown: Vec<_> = self.values.iter().map(|value| shown(self.key, value)).collect();
         let last = shown.last().map_or("", String::as_str);
         write!(f, "{} is given with different values: {}", self.key, shown.join(" and "))?;
         write!(f, "; the last is used: {last}; give it once")
     }
+}
+
+/// A value in one line, without its secrets.
+fn shown(key: &str, value: &str) -> String {
+    redact_value(key, value).escape_debug().to_string()
 }
 
 /// The word up to the first white space outside double quotes, and what follows it.
@@ -202,7 +207,8 @@ mod tests {
 
     #[test]
     fn the_kernel_s_reader_splits_as_next_arg_does() {
-        let cases: &[(&str, &[(&str, Option<&str>)])] = &[
+        type Row<'a> = (&'a str, &'a [(&'a str, Option<&'a str>)]);
+        let cases: &[Row<'_>] = &[
             ("", &[]),
             (" \t\n", &[]),
             ("quiet", &[("quiet", None)]),

@@ -242,7 +242,8 @@ fn repetitions(cmdline: &Cmdline<'_>) -> Vec<Warning> {
         let Some(parameter) = NETWORK.iter().find(|key| **key == contradiction.key) else {
             continue;
         };
-        let problem = format!("is given differently: {}", contradiction.values.join(" and "));
+        let values = contradiction.values.join(" and ");
+        let problem = format!("is given differently: {}", values.escape_debug());
         Notes { parameter, warnings: &mut warnings }.warn(
             "value",
             problem,

@@ -23,7 +23,11 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, Error> {
 fn action(scanner: &mut Scanner<'_>) -> Result<Node, Error> {
     let start = scanner.position();
     let tokens = scanner.action()?;
-    let tokens = trimmed(&tokens);
+    let tokens = match trimmed(&tokens) {
+        // Go does not mind a pipe with nothing behind it.
+        [rest @ .., Token { kind: Kind::Pipe, .. }] => trimmed(rest),
+        tokens => tokens,
+    };
     if tokens.is_empty() {
         return Err(scanner.expected("a value", "an empty action", start));
     }
@@ -44,6 +48,9 @@ fn command(
         return Err(scanner.expected("a value on both sides of |", "nothing", start));
     };
     if first.kind == Kind::Kargs {
+        if let Some(second) = arguments.first().filter(|second| second.kind != Kind::Space) {
+            return Err(scanner.expected("a space", second.kind.description(), second.at));
+        }
         return Ok(Command::Kargs(operands(scanner, arguments)?));
     }
     if stage > 0 && !matches!(first.kind, Kind::Field(_)) {

@@ -67,13 +67,13 @@ impl<'a> Scanner<'a> {
 
     /// Skips the comment that begins here, with its closing delimiter, if one does.
     pub(super) fn comment(&mut self) -> Result<bool, Error> {
-        if !self.rest().starts_with("/*") {
+        let Some(body) = self.rest().strip_prefix("/*") else {
             return Ok(false);
-        }
-        let Some(length) = self.rest().find("*/") else {
+        };
+        let Some(length) = body.find("*/") else {
             return Err(self.expected("*/", "the end of the template", self.at));
         };
-        self.at += length + "*/".len();
+        self.at += "/*".len() + length + "*/".len();
         if self.close() {
             return Ok(true);
         }
