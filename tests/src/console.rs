@@ -89,6 +89,12 @@ impl Console {
         Ok(Self { shared, position: 0 })
     }
 
+    /// The same console, to be looked at from its first line on.
+    #[must_use]
+    pub fn from_start(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), position: 0 }
+    }
+
     /// Waits for `text` after what was found last; at most [`PATIENCE`].
     pub fn expect(&mut self, text: &str) -> Result<Found, Error> {
         self.expect_within(PATIENCE, text)

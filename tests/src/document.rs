@@ -102,11 +102,8 @@ pub enum InitrdForm {
 pub fn kexec(kernel: &Artifact, initramfs: &Artifact, cmdline: &str, form: InitrdForm) -> String {
     let kargs: Vec<String> =
         HANDED_ON.iter().map(|name| format!("{name}={{{{kargs `{name}`}}}}")).collect();
-    let mut command = vec![
-        "/sbin/kexec",
-        "--force",
-        "--command-line={{.vars.kargs}} {{.vars.cmdline}}",
-    ];
+    let mut command =
+        vec!["/sbin/kexec", "--force", "--command-line={{.vars.kargs}} {{.vars.cmdline}}"];
     command.extend(match form {
         InitrdForm::OneWord => &["--initrd={{.files.initram.name}}"][..],
         InitrdForm::TwoWords => &["--initrd", "{{.files.initram.name}}"],

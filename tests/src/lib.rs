@@ -5,13 +5,17 @@
 
 pub mod cache;
 pub mod certificate;
+pub mod chain;
 pub mod command;
 pub mod console;
 pub mod document;
+pub mod image;
 pub mod lab;
 pub mod machine;
 pub mod qmp;
+pub mod scenario;
 pub mod server;
 pub mod stage3;
 pub mod terminal;
+pub mod timeline;
 pub mod vm;

@@ -100,6 +100,12 @@ impl BootServer {
         self
     }
 
+    /// Opens a session as `stage1` does, whose reports are accepted until the next one is opened.
+    #[must_use]
+    pub fn open_session(&self) -> String {
+        lock(&self.state.epoxy).new_session()
+    }
+
     /// Lets answers for `path` go wrong; faults of one path happen one after the other.
     pub fn fault(&self, path: &str, fault: Fault, times: Times) -> &Self {
         lock(&self.state.faults).arm(path, fault, times);

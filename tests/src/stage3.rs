@@ -7,6 +7,7 @@
 //! their own (`Documentation/driver-api/early-userspace/buffer-format.rst`).
 
 mod apt;
+pub mod minimal;
 mod modules;
 mod root;
 

@@ -23,15 +23,18 @@ fn debian_by_ipxe(model: &str, chipset: Chipset) -> anyhow::Result<()> {
     let tftp = tempfile::tempdir()?;
     let stage1 = server.http_url("/v1/boot/demo.stage2.test/stage1.ipxe");
     fs::write(tftp.path().join("rom.ipxe"), document::rom_script(&stage1))?;
-    let user = UserNetwork {
-        tftp: Some(tftp.path().to_owned()),
-        bootfile: Some("rom.ipxe".to_owned()),
-    };
+    let user =
+        UserNetwork { tftp: Some(tftp.path().to_owned()), bootfile: Some("rom.ipxe".to_owned()) };
     let card = Card::new(model).with_ipxe().on(Wire::User(user));
     let machine = Machine { chipset, ..Machine::new(512).with_card(card) };
     let mut vm = Vm::start(&machine)?.asking(&server);
-    let found = vm.expect_in_order(&["iPXE", "Downloading stage2", "Linux version 6.1", "Command line"])?;
-    eprintln!("{found:#?}\n{}\n{:#?}", server.log(), server.requests_for("/v1/boot/demo.stage2.test/stage1.ipxe"));
+    let found =
+        vm.expect_in_order(&["iPXE", "Downloading stage2", "Linux version 6.1", "Command line"])?;
+    eprintln!(
+        "{found:#?}\n{}\n{:#?}",
+        server.log(),
+        server.requests_for("/v1/boot/demo.stage2.test/stage1.ipxe")
+    );
     eprintln!("{}", vm.evidence());
     Ok(())
 }

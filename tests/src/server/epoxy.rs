@@ -84,7 +84,7 @@ impl Epoxy {
         Response::new(204, "")
     }
 
-    fn new_session(&mut self) -> String {
+    pub(super) fn new_session(&mut self) -> String {
         let session = format!("session{:04}", self.sessions.len() + 1);
         self.sessions.push(session.clone());
         session
