@@ -4,7 +4,6 @@
 //! that stalls or breaks goes on where it stopped if the server can do that, with the digest of
 //! what is there kept; otherwise it begins again.
 
-use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::fetch::{self, Body, Fetch, Resume, shown_text};
 use crate::memory::{self, Room};
