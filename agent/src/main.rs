@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports)]
 
+mod chain;
 mod dhcp;
 mod links;
 mod netlink;
