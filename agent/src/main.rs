@@ -1,5 +1,5 @@
 //! The ramdisk's one program. Its name or its first argument picks the role.
-#![expect(dead_code)]
+#![expect(dead_code, unused_imports)]
 
 mod artifact;
 mod build_info;
