@@ -5,6 +5,7 @@
 
 pub mod cmdline;
 pub mod digest;
+pub mod exit;
 pub mod net;
 pub mod nextboot;
 pub mod params;
