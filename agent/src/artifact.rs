@@ -4,7 +4,6 @@
 //! that stalls or breaks goes on where it stopped if the server can do that, with the digest of
 //! what is there kept; otherwise it begins again.
 
-use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::fetch::{self, Body, Fetch, Resume, shown_text};
 use crate::memory::{self, Room};
@@ -209,9 +208,10 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
             .await
             .map_err(Cause::Fetch)?;
         let trust = self.trust(&body)?;
-        self.check_room(body.total_bytes.map_or(0, |total| total - body.start_bytes.min(total)))?;
-        self.tell_begin(&body);
+        // Before the room is asked for: a restart gives back what the last try has used.
         let download = self.download_from(body.start_bytes)?;
+        self.check_room(rest_bytes(&body))?;
+        self.tell_begin(&body);
         self.validator = body.validator.take();
         let mut writer = Writer::new(download, self.machine.processors);
         let received = self.receive(&mut body, &mut writer).await;
@@ -267,7 +267,7 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
         let mut unchecked_bytes = 0;
         while let Some(chunk) = body.chunk().await.map_err(Cause::Fetch)? {
             let length_bytes = chunk.len() as u64;
-            if let Flow::Stopped = writer.write(chunk).await {
+            if let Flow::Stopped = writer.write(&chunk).await {
                 return Ok(());
             }
             if let Tick::Told = self.progress.add(length_bytes, self.clock.now()) {
@@ -299,6 +299,12 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
     fn verify_error(&self, source: verify::Error) -> Cause {
         Cause::Verify { url: self.url.clone(), source }
     }
+}
+
+/// What is still to come, as far as the server has told; a body of unknown length is checked as it
+/// grows.
+fn rest_bytes(body: &Body) -> u64 {
+    body.total_bytes.map_or(0, |total| total.saturating_sub(body.start_bytes))
 }
 
 #[cfg(test)]

@@ -118,6 +118,10 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     async fn fetch_files(&self, requests: &Requests) -> Result<Vec<(String, Verified)>, Error> {
         let artifacts: Vec<_> = requests.files.iter().map(artifact).collect();
         let files = artifact::fetch_all(self.fetch, self.clock, self.machine, &artifacts).await?;
+        for file in &files {
+            let path = file.path().display();
+            log::debug!("{path}: {} bytes, sha256 {}", file.length_bytes(), file.sha256());
+        }
         Ok(artifacts.into_iter().map(|artifact| artifact.name).zip(files).collect())
     }
 

@@ -16,10 +16,9 @@ pub(crate) mod test_server;
 mod tests;
 
 pub(crate) use body::{Body, OverTls, Resume};
-pub(crate) use error::{Cause, Error};
+pub(crate) use error::Error;
 pub(crate) use https::{Https, Settings};
-pub(crate) use names::Names;
-pub(crate) use shown::{shown, shown_text};
+pub(crate) use shown::shown_text;
 
 /// How a boot document is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,12 +15,13 @@ use crate::chain::Chain;
 use crate::console;
 use crate::interfaces::LOOPBACK;
 use crate::kmsg::{self, Readers};
-use crate::leave::{self, kernel_is_loaded};
+use crate::leave;
 use crate::mounts::{self, EARLY_MOUNTS, LATER_MOUNTS};
+use crate::pid1::kernel_is_loaded;
 use crate::reap;
-use crate::signals::{Received, Signals};
+use crate::signals::{Meaning, Received, Signals};
 use crate::spawn;
-use crate::supervise::{Event, Order, Role, Supervisor};
+use crate::supervise::{Event, Order, Role, Supervisor, doing};
 use crate::sys::{self, LinkState, Linux, Reboot, System};
 use crate::watch::{self, Announcement, Announcements, ParseAnnouncementError};
 
@@ -180,15 +181,18 @@ fn understood(line: Result<Announcement, ParseAnnouncementError>) -> Option<Anno
 }
 
 fn asked(received: Received) -> Option<Event> {
-    match received {
-        Received::Asked(Reboot::Kexec) if !kernel_is_loaded() => {
-            log::warn!("asked to enter the loaded kernel, but none is loaded: going on");
+    match received.meaning {
+        Meaning::Asked(Reboot::Kexec) if !kernel_is_loaded() => {
+            log::warn!("{received}: no kernel is loaded that could be entered, going on");
             None
         }
-        Received::Asked(way) => Some(Event::Asked(way)),
-        Received::Child => None,
-        Received::Other(number) => {
-            log::debug!("signal {number} means nothing to PID 1");
+        Meaning::Asked(way) => {
+            log::info!("{received}: {}", doing(way));
+            Some(Event::Asked(way))
+        }
+        Meaning::Child => None,
+        Meaning::Nothing => {
+            log::debug!("{received}: means nothing to PID 1");
             None
         }
     }

@@ -21,7 +21,7 @@ use self::arguments::{CmdlineBase, NextKernel, Request, Then};
 use self::load::Next;
 use self::room::Mib;
 use crate::chain::Chain;
-use crate::pid1::{self, Pid1};
+use crate::pid1::{self, Pid1, kernel_is_loaded};
 use crate::sys::{self, Linux, System};
 
 /// Names the directory whose files may be given up once the kernel has read them.
@@ -56,6 +56,8 @@ enum Error {
     RunningCmdline(#[source] io::Error),
     #[error("cannot forget the loaded kernel")]
     Unload(#[source] io::Error),
+    #[error("cannot enter the next kernel: none is loaded")]
+    NothingLoaded,
     #[error("cannot enter the next kernel")]
     Enter(#[from] pid1::Error),
     #[error("expected {0} to enter the loaded kernel within {ENTER_LIMIT:?}, but it did not")]
@@ -135,6 +137,9 @@ fn reused_cmdline(running: &str, added: &str) -> String {
 
 /// Asks PID 1, which ends this process on its way out.
 fn enter(system: &mut impl System, pid1: &Pid1) -> Result<Infallible, Error> {
+    if !kernel_is_loaded() {
+        return Err(Error::NothingLoaded);
+    }
     log::info!("asking {pid1} to enter the loaded kernel");
     pid1.enter_loaded_kernel(system)?;
     let deadline = sys::uptime() + ENTER_LIMIT;

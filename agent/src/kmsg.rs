@@ -62,7 +62,7 @@ pub(crate) fn lift_rate_limit() -> io::Result<()> {
 
 /// A panic is a line like any other, so that it reaches every console.
 fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    std::panic::set_hook(Box::new(|panic| log::error!("{}", panic.to_string().replace('\n', " "))));
 }
 
 /// What the kernel does with a record of `/dev/kmsg`.

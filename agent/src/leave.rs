@@ -14,7 +14,6 @@ use crate::reap::{self, Look};
 use crate::settle;
 use crate::signals::Signals;
 use crate::spawn;
-use crate::supervise::doing;
 use crate::sys::{self, Reboot, Signal, System, Target};
 
 /// For a program to put its things in order.
@@ -24,13 +23,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// A slow USB stick writes 64 MiB in that time.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 
-const KEXEC_LOADED: &str = "/sys/kernel/kexec_loaded";
 const SYSRQ: &str = "/proc/sysrq-trigger";
-
-/// Whether a kernel is loaded that can be entered.
-pub(crate) fn kernel_is_loaded() -> bool {
-    fs::read_to_string(KEXEC_LOADED).is_ok_and(|loaded| loaded.trim() == "1")
-}
 
 /// Leaves; returns only with the reason why that did not work.
 pub(crate) fn leave(
@@ -38,7 +31,6 @@ pub(crate) fn leave(
     signals: &Signals,
     way: Reboot,
 ) -> io::Result<Infallible> {
-    log::info!("{}", doing(way));
     stop_everything(system, signals);
     interfaces::all_down(system, Path::new(interfaces::INTERFACES));
     settle(signals);
@@ -98,7 +90,7 @@ fn wait_for(awaited: Awaited, signals: &Signals, limit: Duration) -> Waited {
         }
         signals.wait(None, Some(left));
         for received in signals.received() {
-            log::debug!("already on the way out, ignoring {received:?}");
+            log::debug!("already on the way out, ignoring {received}");
         }
     }
 }

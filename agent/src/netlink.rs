@@ -13,9 +13,7 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -36,6 +34,12 @@ pub(crate) struct IfIndex(pub u32);
 impl IfIndex {
     /// The loopback interface is the first of every network namespace.
     pub(crate) const LOOPBACK: Self = Self(1);
+}
+
+impl fmt::Display for IfIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interface number {}", self.0)
+    }
 }
 
 /// An Ethernet address.
@@ -132,6 +136,25 @@ pub(crate) enum LinkChange {
     },
 }
 
+/// What is asked, for people: reads on after "cannot".
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetUp { index } => write!(f, "set {index} up"),
+            Self::SetMtu { index, mtu } => write!(f, "set the MTU of {index} to {mtu}"),
+            Self::IgnoreRouters { name } => write!(f, "ignore IPv6 routers on {name}"),
+            Self::AddAddress(LinkAddress { index, address, prefix_len }) => {
+                write!(f, "add address {address}/{prefix_len} to {index}")
+            }
+            Self::RemoveAddress(LinkAddress { index, address, prefix_len }) => {
+                write!(f, "remove address {address}/{prefix_len} from {index}")
+            }
+            Self::AddRoute { index, route } => write!(f, "add route {route} to {index}"),
+            Self::RemoveRoute { index, route } => write!(f, "remove route {route} from {index}"),
+        }
+    }
+}
+
 /// Why the kernel could not be asked, or refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -139,7 +162,7 @@ pub(crate) enum Error {
     #[error("cannot open a netlink socket")]
     Open(#[source] io::Error),
     /// A change was refused.
-    #[error("cannot apply {change:?}")]
+    #[error("cannot {change}")]
     Apply {
         /// What was asked.
         change: LinkChange,
@@ -172,7 +195,7 @@ impl Netlink {
 
     /// Asks for one change and waits until it is done.
     pub(crate) async fn apply(&self, change: &LinkChange) -> Result<(), Error> {
-        log::debug!("{change:?}");
+        log::debug!("netlink: {change}");
         let done = match change {
             LinkChange::SetUp { index } => {
                 self.set(LinkUnspec::new_with_index(index.0).up().build()).await
@@ -224,9 +247,7 @@ impl Netlink {
         let mut request = self.handle.address().add(index.0, address, prefix_len).replace();
         if address.is_ipv6() {
             // A static address has an owner; detection would keep it unusable for a second.
-            let message = request.message_mut();
-            message.header.flags |= AddressHeaderFlags::Nodad;
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
         request.execute().await.map_err(to_io)
     }
@@ -348,5 +369,39 @@ pub(crate) fn to_io(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(refusal) => refusal.to_io(),
         other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_change_says_what_was_asked() {
+        let index = IfIndex(2);
+        let address =
+            LinkAddress { index, address: Ipv4Addr::new(10, 0, 0, 2).into(), prefix_len: 8 };
+        let gateway = Ipv4Addr::new(10, 0, 0, 1).into();
+        let route = Route::default_via(gateway);
+        let net =
+            Route { destination: Ipv4Addr::new(10, 9, 0, 0).into(), prefix_len: 16, gateway: None };
+        for (change, expected) in [
+            (LinkChange::SetUp { index }, "cannot set interface number 2 up"),
+            (
+                LinkChange::AddAddress(address),
+                "cannot add address 10.0.0.2/8 to interface number 2",
+            ),
+            (
+                LinkChange::AddRoute { index, route },
+                "cannot add route default via 10.0.0.1 to interface number 2",
+            ),
+            (
+                LinkChange::RemoveRoute { index, route: net },
+                "cannot remove route 10.9.0.0/16 from interface number 2",
+            ),
+        ] {
+            let source = io::ErrorKind::PermissionDenied.into();
+            assert_eq!(Error::Apply { change, source }.to_string(), expected);
+        }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) use self::keep::keep;
 pub(crate) use self::patience::OnWait;
 use self::pick::Selection;
 use self::plan::{Addressing, Found, plan};
+use crate::chain::Chain;
 use crate::dhcp::{self, Client, Lease};
 use crate::links::{self, Link, LinkState, Links};
 use crate::netlink::{self, IfIndex, LinkChange, MacAddr, Netlink};
@@ -208,12 +209,24 @@ async fn set_up_newcomers(
             .until(|table| selection.links(table).find(|link| !done.contains(&link.index)).cloned())
             .await?;
         // Before the link is up: a router may answer within a millisecond.
-        netlink.apply(&LinkChange::IgnoreRouters { name: link.name.clone() }).await?;
-        if link.state == LinkState::Down {
-            netlink.apply(&LinkChange::SetUp { index: link.index }).await?;
-        }
+        apply(netlink, &LinkChange::IgnoreRouters { name: link.name.clone() }).await?;
+        set_up(netlink, &link, selection).await?;
         done.push(link.index);
     }
+}
+
+/// A card that cannot be used, mostly for want of firmware, must not keep the others from it.
+async fn set_up(netlink: &Netlink, link: &Link, selection: Selection) -> Result<(), Error> {
+    if link.state != LinkState::Down {
+        return Ok(());
+    }
+    match (netlink.apply(&LinkChange::SetUp { index: link.index }).await, selection) {
+        (Err(error), Selection::EveryCard) => {
+            log::warn!("{} left out: {}", link.name, Chain(&error))
+        }
+        (done, _) => done?,
+    }
+    Ok(())
 }
 
 /// Finds the interface that leads somewhere, and with DHCP what the server there grants.
@@ -273,7 +286,7 @@ async fn first_lease(
                 attempts.push(ask(config, link, limit, on_wait));
             }
             Some(outcome) = attempts.next() => match outcome {
-                Err(error) if !attempts.is_empty() => log::warn!("{error}"),
+                Err(error) if !attempts.is_empty() => log::warn!("{}", Chain(&error)),
                 decisive => return decisive,
             },
         }
@@ -323,10 +336,12 @@ async fn configure(
     Ok(network(config, link, &wanted, lease))
 }
 
-/// A lower or higher MTU is an improvement that some cards cannot make.
+/// Some changes are improvements that a card or a kernel may be unable to make.
 async fn apply(netlink: &Netlink, change: &LinkChange) -> Result<(), Error> {
     match (netlink.apply(change).await, change) {
-        (Err(error), LinkChange::SetMtu { .. }) => log::warn!("{error}"),
+        (Err(error), LinkChange::SetMtu { .. } | LinkChange::IgnoreRouters { .. }) => {
+            log::warn!("going on without: {}", Chain(&error));
+        }
         (done, _) => done?,
     }
     Ok(())

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use crate::sys::{Signal, System, Target};
 
+const KEXEC_LOADED: &str = "/sys/kernel/kexec_loaded";
+
 /// The process that may leave this kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pid1 {
@@ -58,6 +60,11 @@ impl Pid1 {
         self.clone().that_can_enter()?;
         system.signal(Target::Process(1), Signal::EnterLoadedKernel).map_err(Error::Signal)
     }
+}
+
+/// Whether a kernel is loaded that can be entered.
+pub(crate) fn kernel_is_loaded() -> bool {
+    fs::read_to_string(KEXEC_LOADED).is_ok_and(|loaded| loaded.trim() == "1")
 }
 
 impl fmt::Display for Pid1 {

@@ -108,6 +108,12 @@ impl fmt::Display for Process {
     }
 }
 
+/// The name of a process, for the log; it may have ended.
+pub(crate) fn name(proc: &Path, pid: u32) -> String {
+    let name = fs::read_to_string(proc.join(pid.to_string()).join("comm"));
+    name.map_or_else(|_| "somebody".to_owned(), |name| name.trim().to_owned())
+}
+
 /// All processes; kernel threads have session 0.
 pub(crate) fn processes(proc: &Path) -> impl Iterator<Item = Process> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();

@@ -25,23 +25,7 @@ pub(crate) trait Transient {
     fn is_transient(&self) -> bool;
 }
 
-/// Runs `op` until it succeeds, fails for good, or `backoff` ends.
-pub(crate) async fn retry<T, E: Error + Transient>(
-    clock: &impl Clock,
-    backoff: Backoff,
-    what: &str,
-    mut op: impl AsyncFnMut() -> Result<T, E>,
-) -> Result<T, E> {
-    let mut tries = Tries::new(clock, backoff);
-    loop {
-        match op().await {
-            Ok(value) => return Ok(value),
-            Err(error) => tries.pause_after(what, error).await?,
-        }
-    }
-}
-
-/// The state between two tries, for a caller that keeps what a failed try has gained.
+/// The state between two tries; what a failed try has gained is the caller's to keep.
 #[derive(Debug)]
 pub(crate) struct Tries<'a, C> {
     clock: &'a C,
@@ -105,6 +89,20 @@ mod tests {
         }
     }
 
+    /// Runs `op` until it succeeds, fails for good, or the backoff ends.
+    async fn retry(
+        clock: &FakeClock,
+        mut op: impl FnMut() -> Result<i32, Failure>,
+    ) -> Result<i32, Failure> {
+        let mut tries = Tries::new(clock, BACKOFF);
+        loop {
+            match op() {
+                Ok(value) => return Ok(value),
+                Err(error) => tries.pause_after("document", error).await?,
+            }
+        }
+    }
+
     const BACKOFF: Backoff = Backoff {
         first: Duration::from_secs(1),
         longest: Duration::from_secs(4),
@@ -114,14 +112,14 @@ mod tests {
     #[tokio::test]
     async fn pauses_double_up_to_the_longest_and_end_at_the_deadline() {
         let clock = FakeClock::new();
-        let end = retry(&clock, BACKOFF, "document", async || Err::<(), _>(Failure::Busy)).await;
+        let end = retry(&clock, || Err(Failure::Busy)).await;
         assert_eq!((end, clock.slept_secs()), (Err(Failure::Busy), vec![1, 2, 4, 4, 4]));
     }
 
     #[tokio::test]
     async fn what_will_not_go_away_is_not_tried_again() {
         let clock = FakeClock::new();
-        let end = retry(&clock, BACKOFF, "document", async || Err::<(), _>(Failure::Missing)).await;
+        let end = retry(&clock, || Err(Failure::Missing)).await;
         assert_eq!((end, clock.slept_secs()), (Err(Failure::Missing), vec![]));
     }
 
@@ -129,7 +127,7 @@ mod tests {
     async fn the_first_success_ends_it() {
         let clock = FakeClock::new();
         let mut answers = [Err(Failure::Busy), Ok(7)].into_iter();
-        let end = retry(&clock, BACKOFF, "document", async || answers.next().unwrap()).await;
+        let end = retry(&clock, || answers.next().unwrap()).await;
         assert_eq!((end, clock.slept_secs()), (Ok(7), vec![1]));
     }
 

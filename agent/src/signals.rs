@@ -3,14 +3,17 @@
 //! All signals are blocked and read from a file descriptor, so none interrupts PID 1 and none is
 //! lost between two looks.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::reap;
 use crate::sys::{self, Reboot};
 
 /// With nothing to wait on, PID 1 looks around this often.
@@ -18,27 +21,51 @@ const BLIND_LOOK: Duration = Duration::from_secs(1);
 
 /// A signal that PID 1 has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Received {
+pub(crate) struct Received {
+    /// What it asks for.
+    pub(crate) meaning: Meaning,
+    /// Its number.
+    number: u32,
+    /// Who sent it; 0 is the kernel.
+    sender: u32,
+}
+
+impl fmt::Display for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match i32::try_from(self.number).ok().and_then(|number| Named::try_from(number).ok()) {
+            Some(named) => write!(f, "{named} from ")?,
+            None => write!(f, "signal {} from ", self.number)?,
+        }
+        match self.sender {
+            0 => write!(f, "the kernel"),
+            pid => write!(f, "{} (process {pid})", reap::name(Path::new("/proc"), pid)),
+        }
+    }
+}
+
+/// What a signal means to PID 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
     /// Leave this kernel.
     Asked(Reboot),
     /// A child has ended.
     Child,
     /// A signal that means nothing to us.
-    Other(u32),
+    Nothing,
 }
 
-impl Received {
+impl Meaning {
     /// busybox `reboot`, `poweroff` and `halt` send SIGTERM, SIGUSR2 and SIGUSR1; the kernel turns
     /// ctrl-alt-del into SIGINT; `kexec` sends SIGRTMIN+6.
     fn from_number(number: u32) -> Self {
-        let Ok(signed) = i32::try_from(number) else { return Self::Other(number) };
+        let Ok(signed) = i32::try_from(number) else { return Self::Nothing };
         match Named::try_from(signed) {
             Ok(Named::SIGTERM | Named::SIGINT) => Self::Asked(Reboot::Restart),
             Ok(Named::SIGUSR2) => Self::Asked(Reboot::PowerOff),
             Ok(Named::SIGUSR1) => Self::Asked(Reboot::Halt),
             Ok(Named::SIGCHLD) => Self::Child,
             _ if signed == sys::enter_kernel_signal() => Self::Asked(Reboot::Kexec),
-            _ => Self::Other(number),
+            _ => Self::Nothing,
         }
     }
 }
@@ -82,7 +109,8 @@ impl Signals {
     pub(crate) fn received(&self) -> impl Iterator<Item = Received> {
         std::iter::from_fn(|| {
             let signal = self.0.as_ref()?.read_signal().ok()??;
-            Some(Received::from_number(signal.ssi_signo))
+            let (number, sender) = (signal.ssi_signo, signal.ssi_pid);
+            Some(Received { meaning: Meaning::from_number(number), number, sender })
         })
     }
 }
@@ -92,19 +120,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_operator_reads_which_signal_came_from_whom() {
+        let own = std::process::id();
+        for (number, sender, expected) in [
+            (2, 0, "SIGINT from the kernel".to_owned()),
+            (40, u32::MAX, format!("signal 40 from somebody (process {})", u32::MAX)),
+            (15, own, format!("SIGTERM from agent-TEST (process {own})")),
+        ] {
+            let received = Received { meaning: Meaning::from_number(number), number, sender };
+            let name = reap::name(Path::new("/proc"), own);
+            assert_eq!(received.to_string().replace(&name, "agent-TEST"), expected);
+        }
+    }
+
+    #[test]
     fn pid_1_understands_the_signals_of_busybox_systemd_and_the_kernel() {
         for (number, expected) in [
-            (15, Received::Asked(Reboot::Restart)),
-            (2, Received::Asked(Reboot::Restart)),
-            (12, Received::Asked(Reboot::PowerOff)),
-            (10, Received::Asked(Reboot::Halt)),
-            (40, Received::Asked(Reboot::Kexec)),
-            (17, Received::Child),
-            (1, Received::Other(1)),
-            (41, Received::Other(41)),
-            (u32::MAX, Received::Other(u32::MAX)),
+            (15, Meaning::Asked(Reboot::Restart)),
+            (2, Meaning::Asked(Reboot::Restart)),
+            (12, Meaning::Asked(Reboot::PowerOff)),
+            (10, Meaning::Asked(Reboot::Halt)),
+            (40, Meaning::Asked(Reboot::Kexec)),
+            (17, Meaning::Child),
+            (1, Meaning::Nothing),
+            (41, Meaning::Nothing),
+            (u32::MAX, Meaning::Nothing),
         ] {
-            assert_eq!(Received::from_number(number), expected, "{number}");
+            assert_eq!(Meaning::from_number(number), expected, "{number}");
         }
     }
 }

@@ -7,6 +7,8 @@ use std::os::unix::process::{CommandExt, parent_id};
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::SigSet;
+
 /// Ourselves, also after the file has been replaced.
 const OURSELVES: &str = "/proc/self/exe";
 /// Ourselves, where there is no `/proc`.
@@ -20,9 +22,10 @@ pub(crate) fn role(name: &str) -> Command {
     command
 }
 
-/// First thing in every role: a child of PID 1 gets its own name and session.
+/// First thing in every role: a child of PID 1 gets its own name and session, and hears signals.
 ///
-/// The session is what PID 1 kills when the role has to go, with all that it started.
+/// PID 1 blocks all signals, and children inherit that: nothing but SIGKILL would end them. The
+/// session is what PID 1 kills when the role has to go, with all that it started.
 pub(crate) fn begin(name: &str) -> io::Result<()> {
     const PID_1: u32 = 1;
     if parent_id() != PID_1 {
@@ -30,7 +33,7 @@ pub(crate) fn begin(name: &str) -> io::Result<()> {
     }
     rustix::thread::set_name(&CString::new(name)?)?;
     rustix::process::setsid()?;
-    Ok(())
+    Ok(SigSet::empty().thread_set_mask()?)
 }
 
 /// How much rather than others a process is killed when memory is short: -1000 never, 1000 first.

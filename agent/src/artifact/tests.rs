@@ -1,11 +1,13 @@
 //! Files over real connections: what an operator sees, and what is left behind.
 
 use super::*;
+use crate::chain::Chain;
 use crate::clock::FakeClock;
 use crate::fetch::test_server::{Flaw, Request, Server, Step, answer, head};
 use crate::fetch::{Https, Settings};
 use crate::policy::Policy;
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 /// `printf 0123456789 | sha256sum`
 const DIGITS: &str = "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882";
@@ -39,14 +41,14 @@ impl Outcome {
 struct Lab {
     server: Server,
     dir: tempfile::TempDir,
-    meminfo: &'static str,
+    meminfo: PathBuf,
     announced: RefCell<Vec<Duration>>,
 }
 
 impl Lab {
     fn new(server: Server) -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        Self { server, dir, meminfo: "/proc/meminfo", announced: RefCell::default() }
+        Self { server, dir, meminfo: memory::MEMINFO.into(), announced: RefCell::default() }
     }
 
     async fn fetch(&self, sha256: Option<&str>) -> Outcome {
@@ -67,7 +69,7 @@ impl Lab {
         let alive = |within| self.announced.borrow_mut().push(within);
         let machine = Machine {
             dir: self.dir.path(),
-            meminfo: Path::new(self.meminfo),
+            meminfo: &self.meminfo,
             processors,
             tries: QUICK_TRIES,
             limit: FILE_LIMIT,
@@ -240,7 +242,7 @@ async fn a_file_that_does_not_fit_is_refused_before_its_bytes_come() {
     let mut lab = Lab::new(Server::plain(script).await);
     let meminfo = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&meminfo, "MemAvailable:   65536 kB\n").unwrap();
-    lab.meminfo = Box::leak(meminfo.path().to_str().unwrap().to_owned().into_boxed_str());
+    lab.meminfo = meminfo.path().to_owned();
     let line = "cannot fetch kernel: BASE/k: cannot hold 1024.0 GiB in 64.0 MiB of available \
                 memory: add memory to the machine, or make the file smaller";
     assert_eq!(lab.fetch(Some(DIGITS)).await, Outcome::refused(line));
@@ -255,7 +257,7 @@ async fn a_file_of_unknown_length_is_refused_when_it_has_grown_too_much() {
     let mut lab = Lab::new(Server::plain(script).await);
     let meminfo = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&meminfo, "MemAvailable:   8192 kB\n").unwrap();
-    lab.meminfo = Box::leak(meminfo.path().to_str().unwrap().to_owned().into_boxed_str());
+    lab.meminfo = meminfo.path().to_owned();
     let line = "cannot fetch kernel: BASE/k: cannot hold 8.0 MiB in 8.0 MiB of available \
                 memory: add memory to the machine, or make the file smaller";
     assert_eq!(lab.fetch(Some(DIGITS)).await, Outcome::refused(line));

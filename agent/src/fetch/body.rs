@@ -33,32 +33,16 @@ pub(crate) struct Body {
     pub(crate) over_tls: Option<OverTls>,
     pub(super) received_bytes: u64,
     pub(super) stall: Duration,
-    pub(super) source: Source,
-}
-
-/// Where chunks come from.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// A server.
-    Http(reqwest::Response),
-    /// A test.
-    #[cfg(test)]
-    Scripted(std::collections::VecDeque<Bytes>),
+    pub(super) response: reqwest::Response,
 }
 
 impl Body {
     /// The next bytes, or `None` when all that the server has promised have come.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        let chunk = match &mut self.source {
-            Source::Http(response) => {
-                match tokio::time::timeout(self.stall, response.chunk()).await {
-                    Ok(Ok(chunk)) => chunk,
-                    Ok(Err(error)) => return Err(self.error(self.broken(&error))),
-                    Err(_) => return Err(self.error(self.stalled())),
-                }
-            }
-            #[cfg(test)]
-            Source::Scripted(chunks) => chunks.pop_front(),
+        let chunk = match tokio::time::timeout(self.stall, self.response.chunk()).await {
+            Ok(Ok(chunk)) => chunk,
+            Ok(Err(error)) => return Err(self.error(self.broken(&error))),
+            Err(_) => return Err(self.error(self.stalled())),
         };
         self.received_bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         Ok(chunk)
@@ -85,21 +69,6 @@ impl Body {
         match source.raw_os_error() {
             None if is_early_end(&source.to_string()) => Cause::Short(received),
             _ => Cause::Broken { received, source },
-        }
-    }
-
-    /// A body that gives `chunks`, for tests of what reads bodies.
-    #[cfg(test)]
-    pub(crate) fn scripted(chunks: &[&'static [u8]], over_tls: bool) -> Self {
-        Self {
-            url: "https://scripted/".to_owned(),
-            start_bytes: 0,
-            total_bytes: Some(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
-            validator: None,
-            over_tls: over_tls.then_some(OverTls(())),
-            received_bytes: 0,
-            stall: Duration::from_secs(1),
-            source: Source::Scripted(chunks.iter().map(|c| Bytes::from_static(c)).collect()),
         }
     }
 }

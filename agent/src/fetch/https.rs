@@ -1,6 +1,6 @@
 //! [`Fetch`] over real connections: reqwest, rustls and our own redirect rules.
 
-use super::body::{Body, OverTls, Resume, Source};
+use super::body::{Body, OverTls, Resume};
 use super::error::{Cause, Error, find, root};
 use super::names::{self, Names};
 use super::redirect::{self, Hop, Step};
@@ -191,7 +191,7 @@ impl Https {
             over_tls,
             received_bytes: 0,
             stall: self.settings.stall,
-            source: Source::Http(response),
+            response,
         }
     }
 

@@ -1,7 +1,8 @@
 //! What an operator sees, and what a server sees, of requests over real connections.
 
+use super::names::Names;
 use super::test_server::{Flaw, Request, Server, Step, answer, head};
-use super::{Document, Error, Fetch, Https, Names, Settings};
+use super::{Document, Error, Fetch, Https, Settings};
 use crate::chain::Chain;
 use crate::policy::Policy;
 use crate::retry::Transient;

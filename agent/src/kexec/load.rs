@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::release::{self, Release};
-use super::room::{self, NotEnough, Piece};
+use super::room::{self, Memory, NotEnough, Piece};
 use crate::bzimage::{self, SetupHeader};
 use crate::chain::Chain;
 use crate::sys::System;
@@ -202,11 +202,10 @@ fn release(next: Next<'_>, kernel: u64, initramfs: u64) -> (Option<Release>, Vec
 
 fn check_room(path: &Path, kernel: Piece, initramfs: Piece) -> Result<(), Error> {
     // A kernel that does not say how much is free is older than any that we run on.
-    let Some(available) = fs::read_to_string(MEMINFO).ok().as_deref().and_then(room::available)
-    else {
+    let Some(memory) = fs::read_to_string(MEMINFO).ok().as_deref().and_then(Memory::parse) else {
         return Ok(());
     };
-    room::check(kernel, initramfs, available)
+    room::check(kernel, initramfs, memory)
         .map_err(|source| Error::Memory { path: path.to_owned(), source })
 }
 

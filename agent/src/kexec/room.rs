@@ -3,7 +3,8 @@
 //! `kexec_file_load(2)` reads each file into a buffer of its own, then copies both to the pages
 //! from which they are started, and frees the buffers at the end: `kernel/kexec_file.c`. Without
 //! care a payload in tmpfs is there three times. Pages of files that are given up as soon as they
-//! are read ([`super::release`]) are free again before the second copy is made.
+//! are read ([`super::release`]) are free again before the second copy is made. The kernel refuses
+//! whatever takes more than half of all memory: `sanity_check_segment_list()`.
 
 use std::fmt;
 
@@ -23,20 +24,63 @@ pub(crate) struct Piece {
     pub(crate) released_bytes: u64,
 }
 
-/// Too little memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected {} of free memory, got {}", Mib(*.needed), Mib(*.available))]
-pub(crate) struct NotEnough {
-    /// Free memory that loading takes at its peak.
-    pub(crate) needed: u64,
-    /// Free memory that there is.
+/// Memory of this machine in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// All that the kernel manages.
+    pub(crate) total: u64,
+    /// What programs can still get.
     pub(crate) available: u64,
 }
 
+impl Memory {
+    /// Reads the text of `/proc/meminfo`.
+    pub(crate) fn parse(meminfo: &str) -> Option<Self> {
+        let bytes = |key| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+            let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+            kib.checked_mul(1024)
+        };
+        Some(Self { total: bytes("MemTotal:")?, available: bytes("MemAvailable:")? })
+    }
+}
+
+/// Too little memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotEnough {
+    /// Loading would not come to its end.
+    #[error("expected {} of free memory, got {}", Mib(*.needed), Mib(*.available))]
+    Available {
+        /// Free memory that loading takes at its peak.
+        needed: u64,
+        /// Free memory that there is.
+        available: u64,
+    },
+    /// The running kernel would refuse it with EINVAL.
+    #[error(
+        "expected a kernel and initramfs that take at most half of all memory, {}, got {}",
+        Mib(*.half),
+        Mib(*.placed)
+    )]
+    Half {
+        /// What the running kernel accepts.
+        half: u64,
+        /// Where both are started from.
+        placed: u64,
+    },
+}
+
 /// Checks before anything is touched that loading will not run out of memory.
-pub(crate) fn check(kernel: Piece, initramfs: Piece, available: u64) -> Result<(), NotEnough> {
-    let needed = needed(kernel, initramfs);
-    if needed <= available { Ok(()) } else { Err(NotEnough { needed, available }) }
+pub(crate) fn check(kernel: Piece, initramfs: Piece, memory: Memory) -> Result<(), NotEnough> {
+    let (half, placed) = (memory.total / 2, kernel.placed_bytes + initramfs.placed_bytes);
+    let (available, needed) = (memory.available, needed(kernel, initramfs));
+    if needed > available {
+        Err(NotEnough::Available { needed, available })
+    } else if placed > half {
+        Err(NotEnough::Half { half, placed })
+    } else {
+        Ok(())
+    }
 }
 
 /// The most that is taken at any time; the kernel is read first.
@@ -46,13 +90,6 @@ fn needed(kernel: Piece, initramfs: Piece) -> u64 {
     let both_placed = (both_read + kernel.placed_bytes + initramfs.placed_bytes)
         .saturating_sub(initramfs.released_bytes);
     kernel_read.max(both_read).max(both_placed) + MARGIN_BYTES
-}
-
-/// Free memory in bytes, from the text of `/proc/meminfo`.
-pub(crate) fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 /// Shows bytes as people read them.
@@ -92,15 +129,32 @@ mod tests {
 
     #[test]
     fn a_load_that_does_not_fit_is_refused_with_both_figures() {
-        let error = check(KERNEL, INITRAMFS, 100 * MIB + 52_429).unwrap_err();
-        assert_eq!(error.to_string(), "expected 182.0 MiB of free memory, got 100.0 MiB");
-        assert_eq!(check(KERNEL, INITRAMFS, 182 * MIB), Ok(()));
+        for (total, available, expected) in [
+            (1000 * MIB, 182 * MIB, Ok(())),
+            (
+                1000 * MIB,
+                100 * MIB + 52_429,
+                Err("expected 182.0 MiB of free memory, got 100.0 MiB"),
+            ),
+            (208 * MIB, 182 * MIB, Ok(())),
+            (
+                207 * MIB,
+                182 * MIB,
+                Err("expected a kernel and initramfs that take at most half of all memory, \
+                     103.5 MiB, got 104.0 MiB"),
+            ),
+        ] {
+            let result = check(KERNEL, INITRAMFS, Memory { total, available });
+            let result = result.map_err(|error| error.to_string());
+            assert_eq!(result, expected.map_err(str::to_owned), "{total} {available}");
+        }
     }
 
     #[test]
-    fn free_memory_is_what_the_kernel_calls_available() {
+    fn memory_is_what_the_kernel_calls_total_and_available() {
         let meminfo = "MemTotal:  1000 kB\nMemFree:  10 kB\nMemAvailable:    500 kB\n";
-        assert_eq!(available(meminfo), Some(512_000));
-        assert_eq!(available("MemTotal: 1 kB\n"), None);
+        let memory = Memory { total: 1_024_000, available: 512_000 };
+        assert_eq!(Memory::parse(meminfo), Some(memory));
+        assert_eq!(Memory::parse("MemTotal: 1 kB\n"), None);
     }
 }

@@ -10,6 +10,7 @@ use agent_types::net::NetworkConfig;
 use tokio::time::{sleep, timeout};
 
 use super::{Error, Limits, Network, ask, client, configure, introduce};
+use crate::chain::Chain;
 use crate::dhcp::{self, Ask, Client, Due, Lease};
 use crate::links::{Link, Links};
 use crate::netlink::{LinkAddress, LinkChange, Netlink};
@@ -88,11 +89,11 @@ async fn renew(client: &Client, lease: &Lease, whom: Ask, pause: Duration) -> Fa
     match timeout(pause, dhcp::renew(client, lease, whom)).await {
         Ok(Ok(renewed)) => Fate::Renewed(renewed),
         Ok(Err(error @ dhcp::Error::Refused { .. })) => {
-            log::warn!("{error}");
+            log::warn!("{}", Chain(&error));
             Fate::Lost
         }
         Ok(Err(error)) => {
-            log::warn!("{error}");
+            log::warn!("{}", Chain(&error));
             sleep(pause).await;
             Fate::Open
         }
@@ -111,7 +112,7 @@ async fn ask_until_granted(
     loop {
         match ask(config, link.clone(), limits.dhcp, &|_| {}).await {
             Ok((_, lease)) => return Ok(lease),
-            Err(error @ Error::NoLease { .. }) => log::warn!("{error}"),
+            Err(error @ Error::NoLease { .. }) => log::warn!("{}", Chain(&error)),
             Err(error) => return Err(error),
         }
     }

@@ -48,14 +48,6 @@ impl Addressing {
         addressing
     }
 
-    /// The IPv4 address, if there is one.
-    pub(super) fn ipv4(&self) -> Option<Ipv4Addr> {
-        self.addresses.iter().find_map(|(address, _)| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        })
-    }
-
     /// Where packets go that have no better way.
     pub(super) fn gateway(&self) -> Option<IpAddr> {
         self.routes.iter().find(|route| route.prefix_len == 0).and_then(|route| route.gateway)

@@ -43,12 +43,13 @@ impl Requests {
     ///
     /// # Errors
     /// If a path is missing, or if something cannot be evaluated.
-    pub fn plan(mut self, paths: &BTreeMap<String, String>) -> Result<Plan, Error> {
-        for (file, spec) in &mut self.specs {
+    pub fn plan(&self, paths: &BTreeMap<String, String>) -> Result<Plan, Error> {
+        let mut requests = self.clone();
+        for (file, spec) in &mut requests.specs {
             let path = paths.get(file).ok_or_else(|| Error::NoPath { file: file.clone() })?;
             spec.insert("name".to_owned(), path.clone());
         }
-        let data = self.data();
+        let data = requests.data();
         let env = self.env.iter().map(|(name, value)| {
             Ok((name.clone(), evaluate(&format!("v1.env.{name}"), value, &data)?))
         });
@@ -60,7 +61,7 @@ impl Requests {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let commands = evaluated.iter().map(words_of).filter(|words| !words.is_empty()).collect();
-        Ok(Plan { env, commands, evaluated, requests: self })
+        Ok(Plan { env, commands, evaluated, requests })
     }
 
     const fn data(&self) -> Data<'_> {
