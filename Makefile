@@ -34,18 +34,18 @@ agent:
 	    cargo build --locked --package agent --profile ramdisk --target $(TARGET)
 
 image: deps agent ## build the image: OUTPUT=DIR, AUTHORIZED_KEYS=FILE, SPEC=FILE
-	cargo run --locked --release --package mkinitramfs -- build $(SPEC) \
+	cargo run --locked --quiet --package mkinitramfs -- build $(SPEC) \
 	    --agent $(AGENT) --output $(OUTPUT) \
 	    $(if $(AUTHORIZED_KEYS),--authorized-keys $(AUTHORIZED_KEYS))
 
 demo: deps agent ## watch a machine boot from its iPXE ROM into stage2 and on into Debian
-	cargo run --locked --release --package vmtest --bin demo -- --agent $(AGENT)
+	cargo run --locked --quiet --package vmtest --bin demo -- --agent $(AGENT)
 
 test: deps agent ## prove every part
-	STAGE2_AGENT=$(abspath $(AGENT)) cargo test --locked --release --workspace --no-fail-fast
+	STAGE2_AGENT=$(abspath $(AGENT)) cargo test --locked --workspace --no-fail-fast
 
 bench: deps agent ## measure against a ramdisk made of Debian's own programs; writes $(OUTPUT)/bench.json
-	cargo run --locked --release --package vmtest --bin bench -- --agent $(AGENT) --output $(OUTPUT)
+	cargo run --locked --quiet --package vmtest --bin bench -- --agent $(AGENT) --output $(OUTPUT)
 
 lint: deps ## formatting, clippy and documentation
 	cargo fmt --all --check

@@ -3,7 +3,7 @@
 //! Everything here is a function of values. The plan may be applied to a machine that an earlier
 //! run has configured, fully or half: what is there and not wanted goes first.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use agent_types::net::{Ipv4Config, NetworkConfig};
 
