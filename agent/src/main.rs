@@ -1,5 +1,4 @@
 //! The ramdisk's one program. Its name or its first argument picks the role.
-#![expect(dead_code, reason = "the boot role uses the rest")]
 
 mod artifact;
 mod attempt;
