@@ -42,10 +42,8 @@ fn gnu_cpio_lists_what_was_written() {
     tree.add("/dev/console", Node::Device { kind, mode: 0o600, number: (5, 1) }).unwrap();
     let archive = cpio::archive(&tree, 86_400).unwrap();
     let listing = gnu_cpio(&["-itv", "--quiet", "-n"], Path::new("/"), &archive);
-    let words: Vec<String> = listing
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
+    let words: Vec<String> =
+        listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
         words,
         [
