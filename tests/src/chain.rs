@@ -74,7 +74,7 @@ impl Chain {
             Stage3::Debian => {
                 debian.with_agent(&chain.image.agent, chain.image.authority.pem(), &initramfs)?;
             }
-            Stage3::Minimal => minimal::write(&initramfs)?,
+            Stage3::Minimal => fs::write(&initramfs, minimal::packed()?)?,
         }
         chain.serve_stage2()?;
         chain.serve_stage3(&debian.kernel, initramfs)?;

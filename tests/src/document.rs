@@ -138,6 +138,20 @@ pub fn stage3post(program: &Artifact) -> String {
     format!("{document:#}\n")
 }
 
+/// A document that fetches `files`, each by its name, and then runs `commands`.
+#[must_use]
+pub fn commands(files: &[(&str, &Artifact)], commands: &[&[&str]]) -> String {
+    let files: Value = files
+        .iter()
+        .map(|(name, artifact)| ((*name).to_owned(), artifact.spec()))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let document = json!({
+        "v1": { "env": { "PATH": SEARCH_PATH }, "files": files, "commands": commands }
+    });
+    format!("{document:#}\n")
+}
+
 /// A document that only names the next one.
 #[must_use]
 pub fn chain(url: &str) -> String {

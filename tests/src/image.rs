@@ -17,7 +17,8 @@ pub const AGENT: &str = "STAGE2_AGENT";
 /// Where cargo puts the agent below its target directory.
 const AGENT_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/agent";
 
-const SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mkinitramfs/stage2.toml");
+/// The default image's specification.
+pub const SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mkinitramfs/stage2.toml");
 
 /// A packed image, and the authority that it trusts.
 pub struct Image {

@@ -6,12 +6,13 @@
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::Uid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
 
 use crate::certificate::{Authority, Presented};
 use crate::command;
@@ -94,7 +95,7 @@ impl Lab {
             command::output(Command::new("ip").env("PATH", SEARCH_PATH).args(line.split(' ')))?;
         }
         let directory = tempfile::tempdir()?;
-        let mut dnsmasq = start_dnsmasq(directory.path().join("leases"), dhcp)?;
+        let mut dnsmasq = start_dnsmasq(directory.path(), dhcp)?;
         let journal = dnsmasq.stderr.take().context("dnsmasq has no standard error")?;
         let mut journal = Console::read(journal, std::time::Instant::now())?;
         journal.expect("started, version")?;
@@ -117,6 +118,19 @@ impl Lab {
         Wire::Tap(TAP.to_owned())
     }
 
+    /// Lets DHCP tell machines to boot from this URL.
+    pub fn offer_bootfile(&mut self, url: &str) -> anyhow::Result<()> {
+        std::fs::write(
+            self.directory.path().join(BOOTFILE),
+            format!("option:bootfile-name,{url}\n"),
+        )?;
+        // On this signal dnsmasq reads its files again.
+        let dnsmasq = Pid::from_raw(self.dnsmasq.id().try_into()?);
+        kill(dnsmasq, Signal::SIGHUP).context("cannot tell dnsmasq to read its files")?;
+        self.journal.expect(BOOTFILE)?;
+        Ok(())
+    }
+
     /// The leases that dnsmasq has given.
     pub fn leases(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(self.directory.path().join("leases"))?)
@@ -135,7 +149,10 @@ impl Drop for Lab {
 /// Where Debian keeps programs of this kind, which ordinary users do not search.
 const SEARCH_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-fn start_dnsmasq(leases: PathBuf, dhcp: Dhcp) -> anyhow::Result<Child> {
+/// dnsmasq reads options from here when it is told to.
+const BOOTFILE: &str = "bootfile";
+
+fn start_dnsmasq(directory: &Path, dhcp: Dhcp) -> anyhow::Result<Child> {
     let mut dnsmasq = Command::new("setpriv");
     dnsmasq
         .env("PATH", SEARCH_PATH)
@@ -144,14 +161,15 @@ fn start_dnsmasq(leases: PathBuf, dhcp: Dhcp) -> anyhow::Result<Child> {
         .args(["--pid-file=", "--user=root", "--group=root", "--no-resolv", "--no-hosts"])
         .args(["--interface=br0", "--bind-interfaces", "--log-queries"])
         .arg(format!("--address=/{HOST_NAME}/{HOST}"))
-        .arg(format!("--dhcp-leasefile={}", leases.display()));
+        .arg(format!("--dhcp-leasefile={}", directory.join("leases").display()));
     if dhcp == Dhcp::On {
         dnsmasq
             .args(["--log-dhcp", "--dhcp-authoritative", "--no-ping"])
             // Two minutes is the shortest lease that dnsmasq gives; half of it is until a renewal.
             .arg(format!("--dhcp-range={GUEST},{GUEST},255.255.255.0,2m"))
             .arg(format!("--dhcp-host={MAC},{GUEST},{GUEST_NAME},2m"))
-            .arg("--domain=lab.test");
+            .arg("--domain=lab.test")
+            .arg(format!("--dhcp-optsfile={}", directory.join(BOOTFILE).display()));
     }
     dnsmasq
         .stdin(Stdio::null())

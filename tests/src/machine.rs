@@ -115,6 +115,8 @@ pub struct Machine {
     pub vga: bool,
     /// A file that gets what the second serial port says.
     pub second_serial: Option<PathBuf>,
+    /// Whether it waits for [`crate::qmp::Qmp::resume`] before its first instruction.
+    pub paused: bool,
     /// What a restart does.
     pub on_restart: OnRestart,
     /// Arguments for QEMU as they are.
@@ -190,6 +192,9 @@ impl Machine {
         for (number, card) in self.cards.iter().enumerate() {
             add("-netdev", &card.netdev(number));
             add("-device", &card.device(number));
+        }
+        if self.paused {
+            arguments.push("-S".into());
         }
         if self.on_restart == OnRestart::End {
             arguments.push("-no-reboot".into());

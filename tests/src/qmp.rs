@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub struct Qmp {
 
 impl Qmp {
     pub(crate) fn connect(socket: &Path) -> anyhow::Result<Self> {
-        let stream = UnixStream::connect(socket).context("cannot reach QEMU's control socket")?;
+        let stream = connect(socket).context("cannot reach QEMU's control socket")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let answers = BufReader::new(stream.try_clone()?);
         let mut qmp = Self { stream, answers };
@@ -51,6 +51,11 @@ impl Qmp {
         self.execute("send-key", &json!({ "keys": keys })).map(drop)
     }
 
+    /// Lets a paused machine run.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        self.execute("cont", &json!({})).map(drop)
+    }
+
     /// Saves what the screen shows as a PPM picture.
     pub fn screendump(&mut self, file: &Path) -> anyhow::Result<()> {
         self.execute("screendump", &json!({ "filename": file })).map(drop)
@@ -67,5 +72,17 @@ impl Qmp {
             bail!("QEMU has closed its control socket");
         }
         Ok(serde_json::from_str(&line)?)
+    }
+}
+
+/// QEMU makes the socket soon after it has started.
+fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match UnixStream::connect(socket) {
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(50)),
+            connected => return connected,
+        }
     }
 }

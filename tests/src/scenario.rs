@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use crate::certificate::Presented;
+use crate::document::{self, Artifact, InitrdForm};
 use crate::image::Image;
 use crate::machine::{Card, Machine};
 use crate::server::{BootServer, Content, EpoxyHost};
+use crate::stage3::{Debian, minimal};
 use crate::vm::Vm;
 
 /// The machine's name at the boot server.
@@ -52,6 +54,27 @@ impl Scenario {
     pub fn document(&self, document: impl Into<Content>) -> &Self {
         self.server.serve(DOCUMENT, document);
         self
+    }
+
+    /// Serves `bytes` at `path` and tells how a document names them, with their digest.
+    pub fn artifact(&self, path: &str, bytes: &[u8]) -> Artifact {
+        self.server.serve(path, bytes);
+        Artifact::of_bytes(&self.server.https_url(path), bytes)
+    }
+
+    /// Serves Debian's kernel and a root that only greets, and the document that enters them.
+    pub fn document_into_minimal_stage3(
+        &self,
+        cmdline: &str,
+        form: InitrdForm,
+    ) -> anyhow::Result<()> {
+        let debian = Debian::prepare(&|line| eprintln!("{line}"))?;
+        let kernel = Artifact::of_file(&self.server.https_url("/vmlinuz"), &debian.kernel)?;
+        self.server.serve("/vmlinuz", debian.kernel);
+        let root = minimal::packed()?;
+        let initramfs = self.artifact("/initramfs.cpio.zst", &root);
+        self.document(document::kexec(&kernel, &initramfs, cmdline, form));
+        Ok(())
     }
 
     /// The route of a step in the session that `stage1` would have opened.

@@ -1,53 +1,42 @@
-//! A machine boots from its network card's iPXE ROM into what the boot server says.
+//! A machine boots from its network card's iPXE ROM into stage2, and on into Debian's kernel.
 
-use std::fs;
-
-use vmtest::certificate::{Authority, Presented};
-use vmtest::document;
-use vmtest::machine::{Card, Chipset, Machine, UserNetwork, Wire};
-use vmtest::server::{BootServer, EpoxyHost};
-use vmtest::stage3::Debian;
+use vmtest::chain::{Chain, STAGE2, Stage3};
+use vmtest::image::Image;
+use vmtest::machine::{Chipset, Machine};
+use vmtest::stage3::minimal;
 use vmtest::vm::Vm;
 
-fn debian_by_ipxe(model: &str, chipset: Chipset) -> anyhow::Result<()> {
-    let debian = Debian::prepare(&|line| eprintln!("{line}"))?;
-    let server = BootServer::for_user_network(&Authority::new()?, Presented::Good)?;
-    server.serve("/vmlinuz", debian.kernel);
-    let script = document::stage1to2_ipxe("/vmlinuz", "sandbox", "console=ttyS0");
-    server.serve("/stage1to2.ipxe", script);
-    server.add_host(EpoxyHost {
-        name: "demo.stage2.test".to_owned(),
-        stage1_ipxe: server.http_url("/stage1to2.ipxe"),
-        ..EpoxyHost::default()
-    });
-    let tftp = tempfile::tempdir()?;
-    let stage1 = server.http_url("/v1/boot/demo.stage2.test/stage1.ipxe");
-    fs::write(tftp.path().join("rom.ipxe"), document::rom_script(&stage1))?;
-    let user =
-        UserNetwork { tftp: Some(tftp.path().to_owned()), bootfile: Some("rom.ipxe".to_owned()) };
-    let card = Card::new(model).with_ipxe().on(Wire::User(user));
-    let machine = Machine { chipset, ..Machine::new(512).with_card(card) };
-    let mut vm = Vm::start(&machine)?.asking(&server);
-    let found =
-        vm.expect_in_order(&["iPXE", "Downloading stage2", "Linux version 6.1", "Command line"])?;
-    eprintln!(
-        "{found:#?}\n{}\n{:#?}",
-        server.log(),
-        server.requests_for("/v1/boot/demo.stage2.test/stage1.ipxe")
-    );
-    eprintln!("{}", vm.evidence());
+const MEMORY_MIB: u32 = 512;
+
+fn boots_from(model: &str, chipset: Chipset) -> anyhow::Result<()> {
+    let chain = Chain::prepare(Image::under_test()?, Stage3::Minimal, &|line| eprintln!("{line}"))?;
+    let machine = Machine { chipset, ..chain.machine(model, MEMORY_MIB) };
+    let mut vm = Vm::start(&machine)?.asking(&chain.server);
+    vm.expect_in_order(&[
+        "iPXE initialising devices",
+        "Booting stage2",
+        "Linux version 6.12",
+        "entering the loaded kernel",
+        "Linux version 6.1.",
+        minimal::GREETING,
+    ])?;
+    let fetched = chain.server.requests_for(STAGE2);
+    let by = fetched.first().and_then(|request| request.header("user-agent"));
+    assert!(by.is_some_and(|agent| agent.starts_with("iPXE/")), "{fetched:?}");
     Ok(())
 }
 
 #[test]
-fn virtio() -> anyhow::Result<()> {
-    debian_by_ipxe("virtio-net-pci", Chipset::Q35)
+fn virtio_net_boots_from_its_rom() -> anyhow::Result<()> {
+    boots_from("virtio-net-pci", Chipset::Q35)
 }
+
 #[test]
-fn e1000() -> anyhow::Result<()> {
-    debian_by_ipxe("e1000", Chipset::I440fx)
+fn e1000_on_an_old_chipset_boots_from_its_rom() -> anyhow::Result<()> {
+    boots_from("e1000", Chipset::I440fx)
 }
+
 #[test]
-fn e1000e() -> anyhow::Result<()> {
-    debian_by_ipxe("e1000e", Chipset::Q35)
+fn e1000e_boots_from_its_rom() -> anyhow::Result<()> {
+    boots_from("e1000e", Chipset::Q35)
 }

@@ -1,25 +1,32 @@
-//! The Debian that stage2 boots, on its own: what the demo and the other tests stand on.
+//! The whole way: iPXE, stage2, and a Debian that runs `epoxy_client`, reports, and asks for a login.
 
-use vmtest::machine::{Card, Machine};
-use vmtest::stage3::Debian;
+use vmtest::chain::{Chain, SETUP, Stage3};
+use vmtest::image::Image;
 use vmtest::vm::Vm;
 
-const CMDLINE: &str = "console=ttyS0 net.ifnames=0 \
-    epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0:demo.stage2.test:eth0::192.168.0.3:";
+const MEMORY_MIB: u32 = 1024;
 
 #[test]
-fn debian_configures_its_network_from_the_command_line_and_comes_to_its_login_prompt()
--> anyhow::Result<()> {
-    let debian = Debian::prepare(&|line| eprintln!("{line}"))?;
-    let machine = Machine::new(768)
-        .with_kernel(&debian.kernel, Some(&debian.initramfs), CMDLINE)
-        .with_card(Card::new("virtio-net-pci"));
-    let mut vm = Vm::start(&machine)?;
-    let found = vm.expect_in_order(&[
-        "Linux version 6.1",
+fn debian_comes_to_its_login_prompt_and_reports_success() -> anyhow::Result<()> {
+    let chain = Chain::prepare(Image::under_test()?, Stage3::Debian, &|line| eprintln!("{line}"))?;
+    let mut vm = Vm::start(&chain.machine("virtio-net-pci", MEMORY_MIB))?.asking(&chain.server);
+    vm.expect_in_order(&[
+        "iPXE initialising devices",
+        "Linux version 6.12",
+        "entering the loaded kernel",
+        "Linux version 6.1.",
+        "Debian GNU/Linux 12",
         "epoxy-network: eth0 has 192.168.0.2/24",
-        "demo login:",
+        "setup: project sandbox, network 192.168.0.2:",
+        "Result: success",
+        "login:",
     ])?;
-    eprintln!("{found:#?}");
+    assert_eq!(chain.server.requests_for(SETUP).len(), 1);
+    let reports = chain.server.reports();
+    let messages: Vec<&str> = reports.iter().map(|report| report.message.as_str()).collect();
+    assert_eq!(messages, ["success"], "stage2 reports nothing when it hands over");
+    let config: serde_json::Value = serde_json::from_str(&reports[0].debug_config)?;
+    assert_eq!(config["kargs"]["epoxy.project"], "sandbox");
+    assert!(!reports[0].debug_config.contains(&reports[0].session), "a session id is a secret");
     Ok(())
 }

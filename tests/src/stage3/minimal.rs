@@ -1,7 +1,6 @@
 //! The smallest root that can tell that it was entered, for tests of what comes before it.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::Context as _;
 use mkinitramfs::cpio;
@@ -18,13 +17,12 @@ const INIT: &str = "#!/bin/busybox sh\n\
     echo \"stage3: entered with $(/bin/busybox cat /proc/cmdline)\"\n\
     /bin/busybox poweroff -f\n";
 
-/// Writes the root as an initramfs.
-pub fn write(output: &Path) -> anyhow::Result<()> {
+/// The root as an initramfs.
+pub fn packed() -> anyhow::Result<Vec<u8>> {
     let mut tree = Tree::default();
     tree.file("/bin/busybox", 0o755, fs::read(BUSYBOX).context("cannot read /bin/busybox")?)?;
     tree.file("/init", 0o755, INIT)?;
     tree.directory("/proc", 0o555)?;
     tree.directory("/dev", 0o755)?;
-    let packed = zstd::encode_all(&cpio::archive(&tree, 0)?[..], super::ZSTD_LEVEL)?;
-    fs::write(output, packed).with_context(|| format!("cannot write {}", output.display()))
+    Ok(zstd::encode_all(&cpio::archive(&tree, 0)?[..], super::ZSTD_LEVEL)?)
 }
