@@ -18,7 +18,7 @@ const BLOCK_BYTES: usize = 128 << 10;
 pub(super) const SLACK_BYTES: usize = 64;
 /// Magic number, frame header descriptor and window descriptor.
 const FRAME_HEADER_BYTES: usize = 6;
-/// No content size, no checksum, no dictionary, a window descriptor: what [`blocks`] asks for.
+/// No content size, no checksum, no dictionary, a window descriptor: what `blocks` asks for.
 const FRAME_HEADER_DESCRIPTOR: u8 = 0;
 
 /// Bits 1 and 2 of a block header.
