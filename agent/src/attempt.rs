@@ -17,14 +17,12 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::commands::{self, Argv, COMMAND_LIMIT};
 use crate::fetch::Fetch;
+use crate::kexec::DOWNLOADS_VARIABLE;
 use crate::report::{self, Outcome};
 use crate::resolve::{self, AddKargs};
 use crate::retry::Transient;
 use crate::verify::Verified;
 use crate::watch::Watch;
-
-/// Tells commands where the files are that nobody needs after them; see [`crate::kexec`].
-pub(crate) const DOWNLOADS: &str = "STAGE2_DOWNLOADS";
 
 /// Three documents that each take their whole time.
 const DOCUMENTS_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -126,7 +124,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     }
 
     async fn run_commands(&self, plan: &Plan) -> Result<(), Error> {
-        let downloads = (DOWNLOADS.to_owned(), self.machine.dir.display().to_string());
+        let downloads = (DOWNLOADS_VARIABLE.to_owned(), self.machine.dir.display().to_string());
         let env: Vec<_> = std::iter::once(downloads).chain(plan.env.iter().cloned()).collect();
         for command in &plan.commands {
             show(command);

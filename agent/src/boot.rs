@@ -124,10 +124,7 @@ async fn bring_network_up(params: &BootParams, watch: &Watch) -> Option<Network>
         watch.step("network", NETWORK_LIMIT);
         let config = &params.network.config;
         match network::bring_up(config, &Limits::default(), Path::new(ROOT), &on_wait).await {
-            Ok(network) => {
-                log::info!("network: {network}");
-                return Some(network);
-            }
+            Ok(network) => return Some(network),
             Err(error) => {
                 watch.step("pause", tries.next_pause() + MARGIN);
                 if let Err(error) = tries.pause_after("network", error).await {

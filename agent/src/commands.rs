@@ -15,6 +15,8 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::watch;
+
 /// The original client's limit for one command; flashing a slow chip is the longest known.
 pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -78,6 +80,8 @@ pub(crate) async fn run(
     };
     let mut child = Command::new(program)
         .args(arguments)
+        // Ours alone: its number means something else in the command.
+        .env_remove(watch::VARIABLE)
         .envs(env.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .process_group(0)

@@ -109,8 +109,9 @@ impl Machine {
 
     fn what_happened(&mut self) -> Vec<Event> {
         let mut events = self.announced();
-        events.extend(reap::ended().map(|(pid, end)| Event::Ended(pid, end)));
+        // A sender that has ended keeps its name until it is reaped.
         events.extend(self.signals.received().filter_map(asked));
+        events.extend(reap::ended().map(|(pid, end)| Event::Ended(pid, end)));
         events.push(Event::Tick);
         events
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::interfaces;
 use crate::reap::{self, Look};
 use crate::settle;
-use crate::signals::Signals;
+use crate::signals::{Meaning, Signals};
 use crate::spawn;
 use crate::sys::{self, Reboot, Signal, System, Target};
 
@@ -89,7 +89,7 @@ fn wait_for(awaited: Awaited, signals: &Signals, limit: Duration) -> Waited {
             return Waited::StillThere;
         }
         signals.wait(None, Some(left));
-        for received in signals.received() {
+        for received in signals.received().filter(|received| received.meaning != Meaning::Child) {
             log::debug!("already on the way out, ignoring {received}");
         }
     }

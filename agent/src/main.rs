@@ -94,13 +94,21 @@ fn role_named(name: &str) -> Option<&'static Role> {
 
 fn become_role(role: &Role, arguments: &[String]) -> ExitCode {
     if role.name != "init" {
-        let begun = spawn::begin(role.name);
-        kmsg::start(if Pid1::find() == Pid1::Ours { Readers::Machine } else { Readers::User });
-        if let Err(error) = begun {
-            log::warn!("cannot begin a session: {error}");
-        }
+        begin(role);
     }
     (role.run)(arguments)
+}
+
+/// In our own ramdisk a role is a child of PID 1, and the log is the machine's.
+fn begin(role: &Role) {
+    if Pid1::find() != Pid1::Ours {
+        return kmsg::start(Readers::User);
+    }
+    let begun = spawn::begin(role.name);
+    kmsg::start(Readers::Machine);
+    if let Err(error) = begun {
+        log::warn!("cannot begin a session: {error}");
+    }
 }
 
 fn help(asked: bool) -> ExitCode {

@@ -32,9 +32,12 @@ pub(crate) struct Received {
 
 impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match i32::try_from(self.number).ok().and_then(|number| Named::try_from(number).ok()) {
-            Some(named) => write!(f, "{named} from ")?,
-            None => write!(f, "signal {} from ", self.number)?,
+        match i32::try_from(self.number).map(|number| (number, Named::try_from(number))) {
+            Ok((_, Ok(named))) => write!(f, "{named} from ")?,
+            Ok((number, _)) if number == sys::enter_kernel_signal() => {
+                write!(f, "SIGRTMIN+6 from ")?;
+            }
+            _ => write!(f, "signal {} from ", self.number)?,
         }
         match self.sender {
             0 => write!(f, "the kernel"),
@@ -124,7 +127,8 @@ mod tests {
         let own = std::process::id();
         for (number, sender, expected) in [
             (2, 0, "SIGINT from the kernel".to_owned()),
-            (40, u32::MAX, format!("signal 40 from somebody (process {})", u32::MAX)),
+            (40, 0, "SIGRTMIN+6 from the kernel".to_owned()),
+            (41, u32::MAX, format!("signal 41 from somebody (process {})", u32::MAX)),
             (15, own, format!("SIGTERM from agent-TEST (process {own})")),
         ] {
             let received = Received { meaning: Meaning::from_number(number), number, sender };

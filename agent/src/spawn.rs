@@ -14,11 +14,14 @@ const OURSELVES: &str = "/proc/self/exe";
 /// Ourselves, where there is no `/proc`.
 const INIT: &str = "/init";
 
+/// Where the ramdisk keeps its programs; the kernel gives PID 1 none.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The command that becomes this role.
 pub(crate) fn role(name: &str) -> Command {
     let program = if Path::new(OURSELVES).exists() { OURSELVES } else { INIT };
     let mut command = Command::new(program);
-    command.arg0("init").arg(name);
+    command.arg0("init").arg(name).env("PATH", PATH);
     command
 }
 

@@ -302,16 +302,17 @@ impl Supervisor {
     fn not_left(&mut self, now: Duration, way: Reboot) -> Vec<Order> {
         self.deadline = None;
         self.departure = Departure::Staying;
-        self.workers_mut().for_each(|worker| worker.state = State::Off);
-        match way {
+        let pause = self.boot.fail(now);
+        self.shell.state = State::Off;
+        let mut orders: Vec<_> = self.rescue.iter_mut().map(Worker::start).collect();
+        orders.push(match way {
             Reboot::Kexec => {
-                let text = "cannot enter the loaded kernel: starting the boot role again";
-                let mut orders = vec![Order::Say(Level::Error, text.to_owned())];
-                orders.extend(self.begin());
-                orders
+                let text = format!("cannot enter the loaded kernel: {}", boot_again_in(pause));
+                Order::Say(Level::Error, text)
             }
-            way => vec![self.leave_later(now, way, "the kernel refused")],
-        }
+            way => self.leave_later(now, way, "the kernel refused"),
+        });
+        orders
     }
 
     fn leave_now(&mut self, way: Reboot) -> Order {
@@ -374,6 +375,10 @@ impl Supervisor {
 
 fn stay(why: &str) -> Order {
     Order::Say(Level::Info, format!("{why}: the machine stays in rescue"))
+}
+
+fn boot_again_in(pause: Duration) -> String {
+    format!("starting the boot role again in {} s", pause.as_secs())
 }
 
 fn again_in(pause: Duration) -> String {

@@ -254,20 +254,24 @@ fn a_kernel_that_cannot_be_entered_is_followed_by_another_attempt_to_boot() {
     assert_eq!(
         machine.on_event(secs(5), Event::NotLeft(Reboot::Kexec)),
         [
-            say(Level::Error, "cannot enter the loaded kernel: starting the boot role again"),
-            Order::Start(Role::Boot),
-            Order::Start(Role::Rescue)
+            Order::Start(Role::Rescue),
+            say(
+                Level::Error,
+                "cannot enter the loaded kernel: starting the boot role again in 1 s"
+            ),
         ]
     );
-    assert_eq!(machine.wake_at(), None);
+    assert_eq!(machine.on_event(secs(6), Event::Tick), [Order::Start(Role::Boot)]);
 }
 
 #[test]
-fn a_restart_that_is_refused_is_tried_again() {
+fn a_restart_that_is_refused_is_tried_again_and_so_is_booting() {
     let mut machine = booting(false);
     assert_eq!(
         machine.on_event(secs(5), Event::NotLeft(Reboot::Restart)),
         [say(Level::Error, "the kernel refused: restarting the machine in 10 s")]
     );
+    assert_eq!(machine.on_event(secs(6), Event::Tick), [Order::Start(Role::Boot)]);
+    machine.on_event(secs(6), Event::Started(Role::Boot, BOOT));
     assert_eq!(machine.on_event(secs(15), Event::Tick), [Order::Leave(Reboot::Restart)]);
 }

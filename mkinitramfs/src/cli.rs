@@ -141,7 +141,7 @@ fn build(args: &BuildArgs) -> Result<()> {
     let spec = overridden(ImageSpec::read(&args.spec)?, args);
     let date = source_date()?;
     let cache = Cache::from_environment();
-    cmdline::check(&spec.cmdline)?;
+    let notes = cmdline::check(&spec.cmdline)?;
     let image = Image::collect(&spec, &args.agent, date)?;
     let initramfs = image.initramfs(spec.compression, date, &cache)?;
     let request = kernel_request(&spec.kernel, &args.fragments, initramfs.len(), date);
@@ -152,7 +152,7 @@ fn build(args: &BuildArgs) -> Result<()> {
     output.add(&archive, &initramfs, 0o644)?;
     output.add("agent", &image.agent, 0o755)?;
     output.finish()?;
-    image.notes.iter().for_each(|note| println!("{note}"));
+    notes.iter().chain(&image.notes).for_each(|note| println!("{note}"));
     print!("{}", sizes::table(&image.tree, initramfs.len(), vmlinuz.len()));
     let (directory, seconds) = (args.output.display(), started.elapsed().as_secs_f64());
     println!("{directory}: stage2_vmlinuz, {archive} and agent in {seconds:.1} s");
@@ -171,7 +171,7 @@ fn pack(args: &PackArgs) -> Result<()> {
 }
 
 fn kernel(args: &KernelArgs) -> Result<()> {
-    cmdline::check(&args.cmdline)?;
+    cmdline::check(&args.cmdline)?.iter().for_each(|note| println!("{note}"));
     let initramfs = args.initramfs.as_deref().map(read).transpose()?.unwrap_or_default();
     let spec = KernelSpec { profile: args.profile.clone(), source: args.source.clone() };
     let request = kernel_request(&spec, &args.fragments, initramfs.len(), source_date()?);

@@ -161,15 +161,24 @@ impl Kernel {
         make_slot(&build.join(SLOT_FILE), slot_bytes)?;
         let make = Make { source: source.directory.clone(), build, log, timestamp };
         eprintln!("kernel: {} in {}", source.version, self.directory.display());
-        configure(&make, requests)?;
-        compile(&make, cache)?;
+        let last_steps = cache.kernels().join("last-steps");
+        let known = fs::read_to_string(&last_steps).ok().and_then(|text| text.parse().ok());
+        let mut progress = Progress::start(known.unwrap_or(FIRST_ESTIMATE));
+        configure(&make, requests, &mut progress)?;
+        make.run(&["bzImage"], &mut progress)?;
+        let (steps, took) = progress.finish();
+        eprintln!("kernel: built in {} ({steps} steps)", minutes(took));
+        // A relink is no measure for a whole build.
+        if steps > FIRST_ESTIMATE / 2 {
+            fs::write(&last_steps, steps.to_string()).map_err(io_error("write", &last_steps))?;
+        }
         fs::write(self.mark(), slot_bytes.to_string()).map_err(io_error("write", &self.mark()))
     }
 }
 
 /// `tinyconfig` is `allnoconfig` with the kernel's own tiny fragments laid over it; ours are laid
 /// over both at once, so that nothing is on that neither asks for.
-fn configure(make: &Make, requests: &Requests) -> Result<(), Error> {
+fn configure(make: &Make, requests: &Requests, progress: &mut Progress) -> Result<(), Error> {
     let base: String = [
         "kernel/configs/tiny-base.config",
         "kernel/configs/tiny.config",
@@ -188,27 +197,12 @@ fn configure(make: &Make, requests: &Requests) -> Result<(), Error> {
         let merged = make.build.join("merged.config");
         fs::write(&merged, &text).map_err(io_error("write", &merged))?;
         let all = format!("KCONFIG_ALLCONFIG={}", merged.display());
-        let mut progress = Progress::start(FIRST_ESTIMATE);
-        make.run(&[&all, "allnoconfig"], &mut progress)?;
-        make.run(&["olddefconfig"], &mut progress)?;
+        make.run(&[&all, "allnoconfig"], progress)?;
+        make.run(&["olddefconfig"], progress)?;
         fs::rename(&merged, &wanted).map_err(io_error("rename", &merged))?;
     }
     let result = fs::read_to_string(&configuration).map_err(io_error("read", &configuration))?;
     Ok(requests.check(&result)?)
-}
-
-fn compile(make: &Make, cache: &Cache) -> Result<(), Error> {
-    let last_steps = cache.kernels().join("last-steps");
-    let known = fs::read_to_string(&last_steps).ok().and_then(|text| text.parse().ok());
-    let mut progress = Progress::start(known.unwrap_or(FIRST_ESTIMATE));
-    make.run(&["bzImage"], &mut progress)?;
-    let (steps, took) = progress.finish();
-    eprintln!("kernel: built in {} ({steps} steps); log: {}", minutes(took), make.log.display());
-    // A relink is no measure for a whole build.
-    if steps > FIRST_ESTIMATE / 2 {
-        fs::write(&last_steps, steps.to_string()).map_err(io_error("write", &last_steps))?;
-    }
-    Ok(())
 }
 
 /// The slot that a ramdisk needs.

@@ -1,4 +1,5 @@
 //! The program as people call it: exit codes, messages, and the same bits every time.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -37,7 +38,8 @@ fn two_packs_in_different_places_and_orders_are_identical() {
         let name = format!("x.cpio{suffix}");
         assert!(mkinitramfs(one.path(), &["pack", "root", "-o", &name]).status.success());
         assert!(mkinitramfs(other.path(), &["pack", "tree", "-o", &name]).status.success());
-        let [first, second] = [one.path(), other.path()].map(|dir| fs::read(dir.join(&name)).unwrap());
+        let [first, second] =
+            [one.path(), other.path()].map(|dir| fs::read(dir.join(&name)).unwrap());
         assert!(first == second, "{name}");
     }
 }
@@ -50,10 +52,12 @@ fn the_tools_that_people_have_unpack_what_was_packed() {
     let archive = fs::read(directory.path().join("x.cpio")).unwrap();
     for (name, unpack) in [("x.cpio.zst", "zstd"), ("x.cpio.xz", "xz"), ("x.cpio.gz", "gzip")] {
         assert!(mkinitramfs(directory.path(), &["pack", "root", "-o", name]).status.success());
-        let unpacked = Command::new(unpack).args(["-d", "-c"]).arg(directory.path().join(name)).output();
+        let unpacked =
+            Command::new(unpack).args(["-d", "-c"]).arg(directory.path().join(name)).output();
         assert!(unpacked.unwrap().stdout == archive, "{name}");
     }
-    let list = Command::new("xz").args(["-l", "--robot"]).arg(directory.path().join("x.cpio.xz")).output();
+    let list =
+        Command::new("xz").args(["-l", "--robot"]).arg(directory.path().join("x.cpio.xz")).output();
     let list = String::from_utf8(list.unwrap().stdout).unwrap();
     assert!(list.contains("\tCRC32\t"), "{list}");
 }
@@ -78,11 +82,17 @@ fn errors_are_one_line_with_code_1_and_leave_nothing_behind() {
     fs::write(path.join("newline.toml"), "cmdline = \"a\\nb\"\n").unwrap();
     fs::write(path.join("text"), "hello\n").unwrap();
     for (arguments, expected) in [
-        (&["build", "none.toml", "--agent", "text"][..], "cannot read the image specification none.toml: No such"),
+        (
+            &["build", "none.toml", "--agent", "text"][..],
+            "cannot read the image specification none.toml: No such",
+        ),
         (&["build", "bad.toml", "--agent", "text"], "unknown field `cmdlnie`"),
         (&["build", "newline.toml", "--agent", "text"], "expected one line of printable ASCII"),
         (&["build", "good.toml", "--agent", "none"], "cannot read none: No such file"),
-        (&["build", "good.toml", "--agent", "text"], "cannot pack text as /init: expected a 64-bit ELF program"),
+        (
+            &["build", "good.toml", "--agent", "text"],
+            "cannot pack text as /init: expected a 64-bit ELF program",
+        ),
         (
             &["build", "good.toml", "--agent", "/bin/busybox", "--authorized-keys", "text"],
             "cannot take text:1 as an authorized key: expected a key type such as ssh-ed25519",
@@ -106,7 +116,11 @@ fn errors_are_one_line_with_code_1_and_leave_nothing_behind() {
 fn a_wrong_command_line_ends_with_code_2() {
     let directory = tempfile::tempdir().unwrap();
     for arguments in [&["bake"][..], &["build"], &["pack", "root"], &["inspect"], &["--colour"]] {
-        assert_eq!(mkinitramfs(directory.path(), arguments).status.code(), Some(2), "{arguments:?}");
+        assert_eq!(
+            mkinitramfs(directory.path(), arguments).status.code(),
+            Some(2),
+            "{arguments:?}"
+        );
     }
     let help = mkinitramfs(directory.path(), &["--help"]);
     assert_eq!(help.status.code(), Some(0));
@@ -124,6 +138,7 @@ fn a_date_that_is_none_is_refused() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let expected = "mkinitramfs: expected seconds since 1970 in SOURCE_DATE_EPOCH, got \"yesterday\"\n";
+    let expected =
+        "mkinitramfs: expected seconds since 1970 in SOURCE_DATE_EPOCH, got \"yesterday\"\n";
     assert_eq!(error_of(&output), expected);
 }

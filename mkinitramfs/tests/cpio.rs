@@ -1,4 +1,5 @@
 //! What GNU cpio makes of our archives.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::io::Write as _;
@@ -42,10 +43,8 @@ fn gnu_cpio_lists_what_was_written() {
     tree.add("/dev/console", Node::Device { kind, mode: 0o600, number: (5, 1) }).unwrap();
     let archive = cpio::archive(&tree, 86_400).unwrap();
     let listing = gnu_cpio(&["-itv", "--quiet", "-n"], Path::new("/"), &archive);
-    let words: Vec<String> = listing
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
+    let words: Vec<String> =
+        listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
         words,
         [

@@ -42,13 +42,20 @@ struct Lab {
     server: Server,
     dir: tempfile::TempDir,
     meminfo: PathBuf,
+    stall: Duration,
     announced: RefCell<Vec<Duration>>,
 }
 
 impl Lab {
     fn new(server: Server) -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        Self { server, dir, meminfo: memory::MEMINFO.into(), announced: RefCell::default() }
+        Self {
+            server,
+            dir,
+            meminfo: memory::MEMINFO.into(),
+            stall: Duration::from_secs(30),
+            announced: RefCell::default(),
+        }
     }
 
     async fn fetch(&self, sha256: Option<&str>) -> Outcome {
@@ -63,7 +70,7 @@ impl Lab {
 
     async fn fetch_with(&self, sha256: Option<&str>, processors: usize) -> Outcome {
         let settings = Settings {
-            stall: Duration::from_millis(200),
+            stall: self.stall,
             ..Settings::new("1.2", Policy::default(), self.server.roots.clone())
         };
         let alive = |within| self.announced.borrow_mut().push(within);
@@ -196,7 +203,10 @@ async fn a_transfer_that_breaks_goes_on_where_it_stopped() {
     for step in [Step::Silence, Step::Reset, Step::Pause(Duration::ZERO)] {
         for validator in ["ETag: \"v1\"", "Last-Modified: Thu, 20 Nov 2025 13:14:05 GMT"] {
             let script = breaks_after_4(step.clone(), validator, the_rest);
-            let lab = Lab::new(Server::plain(script).await);
+            let mut lab = Lab::new(Server::plain(script).await);
+            if let Step::Silence = step {
+                lab.stall = Duration::from_millis(500);
+            }
             let expected = Outcome { slept_secs: vec![1], ..Outcome::at_once("0123456789") };
             assert_eq!(lab.fetch(Some(DIGITS)).await, expected, "{step:?}");
             assert_eq!(lab.ranges(), [None, Some("bytes=4-".to_owned())]);

@@ -16,9 +16,6 @@ const PLAIN_ALLOWED: Policy = Policy { plain_http_documents: true };
 fn settings(server: &Server) -> Settings {
     Settings {
         names: Names { hosts: "/nonexistent".into(), ..Names::default() },
-        stall: Duration::from_millis(200),
-        connect: Duration::from_millis(400),
-        limit: Duration::from_secs(2),
         ..Settings::new("1.2", PLAIN_ALLOWED, server.roots.clone())
     }
 }
@@ -40,8 +37,12 @@ fn line(error: &Error, server: &Server) -> String {
 }
 
 async fn chain(server: &Server, path: &str) -> Result<String, String> {
+    chain_with(settings(server), server, path).await
+}
+
+async fn chain_with(settings: Settings, server: &Server, path: &str) -> Result<String, String> {
     let url = format!("{}{path}", server.base);
-    match https(settings(server)).document(Document::Chain, &url).await {
+    match https(settings).document(Document::Chain, &url).await {
         Ok(document) => Ok(String::from_utf8(document).unwrap()),
         Err(error) => Err(line(&error, server)),
     }
@@ -311,10 +312,8 @@ async fn a_document_is_at_most_a_mebibyte() {
 #[tokio::test]
 async fn a_document_that_does_not_come_is_told_by_how() {
     let server = Server::plain(|request| match request.path.as_str() {
-        "/silent" => vec![Step::Silence],
         "/closed" => vec![],
         "/garbage" => vec![Step::Send(b"\0\0\0 garbage\r\n\r\n".to_vec())],
-        "/stalled" => [head("200 OK", &["Content-Length: 9"]), vec![Step::Silence]].concat(),
         "/short" => {
             [head("200 OK", &["Content-Length: 9"]), vec![Step::Send(b"{}".into())]].concat()
         }
@@ -330,15 +329,30 @@ async fn a_document_that_does_not_come_is_told_by_how() {
     })
     .await;
     for (path, expected) in [
-        ("/silent", "no answer within 600ms"),
         ("/closed", "cannot get an answer: connection closed before message completed"),
         ("/garbage", "cannot get an answer: invalid HTTP version parsed"),
-        ("/stalled", "no byte for 200ms after 0 of 9 bytes"),
         ("/short", "body ended after 2 of 9 bytes"),
         ("/reset", "connection broke after 2 of 9 bytes: Connection reset by peer (os error 104)"),
         ("/chunked", "body ended after 2 bytes"),
     ] {
         assert_eq!(chain(&server, path).await, Err(format!("cannot GET BASE{path}: {expected}")));
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_is_left_at_the_bounds() {
+    let server = Server::plain(|request| match request.path.as_str() {
+        "/silent" => vec![Step::Silence],
+        _ => [head("200 OK", &["Content-Length: 9"]), vec![Step::Silence]].concat(),
+    })
+    .await;
+    let millis = Duration::from_millis;
+    for (path, expected) in [
+        ("/silent", "cannot GET BASE/silent: no answer within 900ms"),
+        ("/stalled", "cannot GET BASE/stalled: no byte for 400ms after 0 of 9 bytes"),
+    ] {
+        let quick = Settings { connect: millis(500), stall: millis(400), ..settings(&server) };
+        assert_eq!(chain_with(quick, &server, path).await, Err(expected.to_owned()));
     }
 }
 
@@ -349,10 +363,9 @@ async fn a_server_that_trickles_is_left_at_the_limit() {
         [head("200 OK", &[]), vec![slowly; 100].concat()].concat()
     })
     .await;
-    let impatient = Settings { limit: Duration::from_millis(300), ..settings(&server) };
-    let url = format!("{}/x", server.base);
-    let error = https(impatient).document(Document::Chain, &url).await.unwrap_err();
-    assert_eq!(line(&error, &server), "cannot GET BASE/x: not finished within 300ms");
+    let impatient = Settings { limit: Duration::from_millis(700), ..settings(&server) };
+    let expected = "cannot GET BASE/x: not finished within 700ms";
+    assert_eq!(chain_with(impatient, &server, "/x").await, Err(expected.to_owned()));
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ const BLOCK_BYTES: usize = 128 << 10;
 pub(super) const SLACK_BYTES: usize = 64;
 /// Magic number, frame header descriptor and window descriptor.
 const FRAME_HEADER_BYTES: usize = 6;
-/// No content size, no checksum, no dictionary, a window descriptor: what [`blocks`] asks for.
+/// No content size, no checksum, no dictionary, a window descriptor: what `blocks` asks for.
 const FRAME_HEADER_DESCRIPTOR: u8 = 0;
 
 /// Bits 1 and 2 of a block header.
@@ -163,9 +163,9 @@ mod tests {
     #[test]
     fn parts_of_every_size_unpack_to_what_they_were() {
         let content: Vec<u8> = (0..300_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
-        for head_bytes in [1, 1000, 700_000] {
+        for head_bytes in [1, 300_000] {
             for content_bytes in [0, 1, BLOCK_BYTES, 300_000] {
-                for tail_bytes in [0, 1, 9, 300_000] {
+                for tail_bytes in [0, 9, 200_000] {
                     let slot_bytes = content_bytes + SLACK_BYTES + 200_000;
                     let (head, tail) = (text(1, head_bytes), text(2, tail_bytes));
                     joined(&head, &content[..content_bytes], slot_bytes, &tail).unwrap();
