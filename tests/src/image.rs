@@ -85,7 +85,13 @@ fn agent_under_test() -> anyhow::Result<PathBuf> {
     let agent =
         myself.ancestors().map(|place| place.join(AGENT_IN_TARGET)).find(|path| path.is_file());
     match agent {
-        Some(agent) => Ok(agent),
+        Some(agent) => {
+            eprintln!(
+                "{AGENT} is not set: testing {}, whatever it was built from",
+                agent.display()
+            );
+            Ok(agent)
+        }
         None => bail!("expected {AGENT} to name a static agent: `make agent` builds one"),
     }
 }
