@@ -14,7 +14,7 @@ use crate::server::{BootServer, EpoxyHost};
 use crate::stage3::{Debian, minimal};
 
 /// The machine's name at the boot server.
-pub const HOST: &str = "mlab1.stage2.test";
+pub const HOST: &str = crate::machine::HOSTNAME;
 
 /// The project whose images are booted, part of their paths.
 pub const PROJECT: &str = "sandbox";

@@ -16,6 +16,9 @@ pub const USER_NETWORK_HOST: &str = "192.168.0.1";
 /// The address that QEMU's user network gives to the machine.
 pub const USER_NETWORK_GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 2);
 
+/// The name that QEMU's user network gives to the machine.
+pub const HOSTNAME: &str = "mlab1.stage2.test";
+
 /// A PC chipset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Chipset {
@@ -213,7 +216,7 @@ impl Card {
             Wire::User(user) => {
                 let mut netdev = OsString::from(format!(
                     "user,id=wire{number},net=192.168.0.0/24,host={USER_NETWORK_HOST},\
-                     dhcpstart={USER_NETWORK_GUEST},dns=192.168.0.3"
+                     dhcpstart={USER_NETWORK_GUEST},dns=192.168.0.3,hostname={HOSTNAME}"
                 ));
                 if let Some(tftp) = &user.tftp {
                     netdev.push(joined(",tftp=", tftp, ""));

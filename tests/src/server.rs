@@ -197,9 +197,11 @@ impl State {
         }
         let file = lock(&self.files).get(&request.path).cloned();
         match (file, request.method.as_str()) {
-            (Some(content), "GET" | "HEAD") => Response::new(200, content)
-                .with_header("Accept-Ranges", "bytes")
-                .with_header("Content-Type", "application/octet-stream"),
+            (Some(content), "GET" | "HEAD") => {
+                let response = Response::new(200, content)
+                    .with_header("Content-Type", "application/octet-stream");
+                Response { ranges: true, ..response }
+            }
             (Some(content), "POST") => Response::new(200, content),
             (Some(_), _) => Response::new(405, "only GET, HEAD and POST\n"),
             (None, _) => Response::new(404, "not found\n"),

@@ -51,12 +51,11 @@ impl Timeline {
                 Some(request.at.saturating_sub(offset))
             }
         };
-        Self(MILESTONES.iter().map(|(name, _)| *name).zip(times(reached)).collect())
+        let times = MILESTONES.iter().map(|(_, sign)| *sign).map(reached);
+        let mut timeline: Vec<_> = MILESTONES.iter().map(|(name, _)| *name).zip(times).collect();
+        timeline.sort_by_key(|(_, at)| at.unwrap_or(Duration::MAX));
+        Self(timeline)
     }
-}
-
-fn times(reached: impl FnMut(Sign) -> Option<Duration>) -> Vec<Option<Duration>> {
-    MILESTONES.iter().map(|(_, sign)| *sign).map(reached).collect()
 }
 
 impl fmt::Display for Timeline {

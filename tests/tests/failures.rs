@@ -119,13 +119,14 @@ fn a_redirect_loop_is_left_at_once() -> anyhow::Result<()> {
     let artifact = scenario.artifact(PAYLOAD, &payload());
     scenario.document(greet_with(&artifact));
     let elsewhere = scenario.server.https_url("/elsewhere");
-    scenario.server.fault(PAYLOAD, Fault::Redirect(302, elsewhere), Times::Always);
+    scenario.server.fault(PAYLOAD, Fault::Redirect(302, elsewhere.clone()), Times::Always);
     let back = Fault::Redirect(302, artifact.url.clone());
     scenario.server.fault("/elsewhere", back, Times::Always);
     let mut vm = scenario.boot()?;
     let url = &artifact.url;
-    let reason =
-        format!("cannot fetch payload: cannot GET {url}: redirect loop: {url} was asked before");
+    let reason = format!(
+        "cannot fetch payload: cannot GET {elsewhere}: redirect loop: {url} was asked before"
+    );
     expect_failure(&scenario, &mut vm, &reason)
 }
 
@@ -199,7 +200,8 @@ fn a_kernel_that_is_no_kernel_is_not_entered() -> anyhow::Result<()> {
 
 #[test]
 fn a_boot_role_that_is_killed_is_replaced() -> anyhow::Result<()> {
-    for (signal, name) in [(9, "SIGKILL"), (6, "SIGABRT")] {
+    // A panic ends with SIGABRT.
+    for (signal, name) in [(9, "SIGKILL"), (6, "SIGABRT"), (11, "SIGSEGV")] {
         let scenario = Scenario::new()?;
         let kill = format!("kill -{signal} $PPID");
         scenario.document(document::commands(&[], &[&["/bin/sh", "-c", &kill]]));
@@ -210,6 +212,20 @@ fn a_boot_role_that_is_killed_is_replaced() -> anyhow::Result<()> {
         expect_success(&mut vm)?;
     }
     Ok(())
+}
+
+#[test]
+fn a_boot_role_that_hangs_is_killed_and_replaced() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    // It is stopped while it waits for its next attempt, which takes 10 s, and is given 60 s more.
+    let stop = "boot=$PPID; setsid sh -c \"sleep 2; kill -STOP $boot\" & exit 7";
+    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", stop]]));
+    let mut vm = scenario.boot()?;
+    vm.expect("exit status 7; next try in 10s")?;
+    scenario.document(greet_with(&scenario.artifact(PAYLOAD, &payload())));
+    vm.expect("boot role hangs in pause for more than 70s: killing it")?;
+    vm.expect("boot role ended with signal 9 (SIGKILL): starting it again in 1 s")?;
+    expect_success(&mut vm)
 }
 
 #[test]

@@ -73,9 +73,15 @@ fn a_range_of_a_file_on_disk_is_a_part_of_it() -> anyhow::Result<()> {
     let head = String::from_utf8(curl(&["--head", &url])?.stdout)?;
     assert!(head.contains("Content-Length: 1000000\r\n"), "{head}");
     assert!(head.contains("Accept-Ranges: bytes\r\n"), "{head}");
+    let etag = head.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap_or_default();
+    let part_of = |version: &str| {
+        curl(&["--range", "999000-", "--header", &format!("If-Range: {version}"), &url])
+    };
+    assert_eq!(part_of(etag)?.stdout.len(), 1000);
+    assert_eq!(part_of("\"another version\"")?.stdout.len(), bytes.len());
     let methods: Vec<String> =
         server.requests_for("/file").into_iter().map(|request| request.method).collect();
-    assert_eq!(methods, ["GET", "GET", "HEAD"]);
+    assert_eq!(methods, ["GET", "GET", "HEAD", "GET", "GET"]);
     Ok(())
 }
 

@@ -27,6 +27,9 @@ fn debian_comes_to_its_login_prompt_and_reports_success() -> anyhow::Result<()> 
     assert_eq!(messages, ["success"], "stage2 reports nothing when it hands over");
     let config: serde_json::Value = serde_json::from_str(&reports[0].debug_config)?;
     assert_eq!(config["kargs"]["epoxy.project"], "sandbox");
+    let ours: Vec<String> =
+        vm.console.lines().into_iter().filter(|line| line.contains("stage2: ")).collect();
+    assert!(ours.iter().all(|line| !line.contains(&reports[0].session)), "{ours:#?}");
     assert!(!reports[0].debug_config.contains(&reports[0].session), "a session id is a secret");
     Ok(())
 }

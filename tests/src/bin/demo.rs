@@ -46,6 +46,9 @@ const BANNERS: &[(&str, &str)] = &[
     ("Linux version", "stage3: Debian"),
 ];
 
+/// How a kernel's very first lines begin.
+const KERNEL_LINE: &str = "[    0.000000]";
+
 fn main() -> ExitCode {
     match demo(&Options::parse()) {
         Ok(up_after) => {
@@ -53,7 +56,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            println!("demo: {error:#}");
+            let text = format!("{error:#}");
+            let (reason, more) = text.split_once('\n').unwrap_or((&text, ""));
+            println!("{more}\ndemo: failed: {reason}");
             ExitCode::FAILURE
         }
     }
@@ -118,13 +123,19 @@ struct Screen {
 
 impl Screen {
     fn show(&mut self, line: &str) {
+        let mut line = line.trim_end();
         if let Some((sign, title)) = BANNERS.get(self.banners_shown)
-            && line.contains(sign)
+            && let Some(position) = line.find(sign)
         {
+            // A kernel's first line may follow what the firmware has left unfinished.
+            let begin = line[..position].find(KERNEL_LINE).unwrap_or(0);
+            if begin > 0 {
+                println!("{}", &line[..begin]);
+            }
             banner(title);
             self.banners_shown += 1;
+            line = &line[begin..];
         }
-        let line = line.trim_end();
         if !(line.is_empty() && self.last_was_empty) {
             println!("{line}");
         }

@@ -1,5 +1,6 @@
 //! What is served: bytes in memory, or a file that is never loaded whole; and which part of it.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,19 @@ impl Content {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(path) => tokio::fs::metadata(path).await?.len(),
         })
+    }
+
+    /// Names this version of the content: a strong validator (RFC 9110, section 8.8.3).
+    pub(super) async fn etag(&self) -> io::Result<String> {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::Bytes(bytes) => bytes.hash(&mut hasher),
+            Self::File(path) => {
+                let metadata = tokio::fs::metadata(path).await?;
+                (metadata.len(), metadata.modified()?).hash(&mut hasher);
+            }
+        }
+        Ok(format!("\"{:016x}\"", hasher.finish()))
     }
 
     /// Reads from `start` on.

@@ -22,9 +22,21 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        Some(value)
+    }
+
     fn content_length(&self) -> u64 {
-        let field = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case("content-length"));
-        field.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+        self.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    /// The part that is asked for, unless it was of another version.
+    fn part(&self, etag: &str, length: u64) -> Part {
+        match self.header("if-range") {
+            Some(version) if version != etag => Part::Whole,
+            _ => Part::select(self.header("range"), length),
+        }
     }
 }
 
@@ -35,6 +47,8 @@ pub(super) struct Response {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) content: Content,
     pub(super) framing: Framing,
+    /// Whether parts of it can be asked for, with a name for this version of it.
+    pub(super) ranges: bool,
     /// Whether the body is cut off after so many bytes, and how it goes on.
     pub(super) cut: Option<(u64, Ending)>,
 }
@@ -46,6 +60,7 @@ impl Response {
             headers: Vec::new(),
             content: content.into(),
             framing: Framing::Length,
+            ranges: false,
             cut: None,
         }
     }
@@ -118,12 +133,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Sends `response` to `request`; says what is to become of the connection.
-    pub(super) async fn send(&mut self, request: &Wire, response: Response) -> io::Result<Ending> {
+    pub(super) async fn send(
+        &mut self,
+        request: &Wire,
+        mut response: Response,
+    ) -> io::Result<Ending> {
         let length = response.content.length().await?;
-        let range = request.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case("range"));
-        let part = match response.status {
-            200 => Part::select(range.map(|(_, value)| value.as_str()), length),
-            _ => Part::Whole,
+        let part = if response.ranges {
+            let etag = response.content.etag().await?;
+            let part = request.part(&etag, length);
+            response = response.with_header("Accept-Ranges", "bytes").with_header("ETag", etag);
+            part
+        } else {
+            Part::Whole
         };
         self.stream.write_all(head(&response, part, length).as_bytes()).await?;
         if request.method == "HEAD" || response.status == 204 || part == Part::Unsatisfiable {

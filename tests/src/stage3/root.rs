@@ -8,10 +8,12 @@ use anyhow::{Context as _, bail};
 use mkinitramfs::tree::{Node, Tree};
 use tar::EntryType;
 
-/// Everything below these is left out: nobody reads it in a ramdisk.
+/// Everything below these is left out: nobody reads it in a ramdisk, or it is the build host's.
 pub(super) const LEFT_OUT: &[&str] = &[
     "/dev/",
     "/etc/.pwd.lock",
+    "/etc/hostname",
+    "/etc/resolv.conf",
     "/usr/lib/udev/hwdb",
     "/usr/lib/x86_64-linux-gnu/gconv/",
     "/usr/share/bug/",
@@ -35,6 +37,7 @@ pub(super) const MASKED_UNITS: &[&str] = &[
     "dev-mqueue.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
+    "e2scrub_reap.service",
     "fstrim.timer",
     "getty-static.service",
     "modprobe@dm_mod.service",
@@ -64,6 +67,7 @@ pub(super) struct OurFile {
 
 /// What is ours in the root.
 pub(super) const OUR_FILES: &[OurFile] = &[
+    OurFile { path: "/etc/hostname", mode: 0o644, contents: "stage3\n" },
     OurFile {
         path: "/usr/lib/stage3/epoxy-network",
         mode: 0o755,
