@@ -226,7 +226,7 @@ pub enum FlashEvent {
     /// The backup is stored; nothing has been erased yet.
     BackupStored(BackupSummary),
     /// The end.
-    Report(FlashReport),
+    Report(Box<FlashReport>),
 }
 
 /// Digests as text.
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn an_event_is_read_as_it_was_written() {
-        let event = FlashEvent::Report(report(FlashOutcome::Programmed));
+        let event = FlashEvent::Report(Box::new(report(FlashOutcome::Programmed)));
         let json = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<FlashEvent>(&json).unwrap(), event, "{json}");
     }
