@@ -33,7 +33,6 @@ const SLOWEST_READ_BYTES_PER_S: u64 = 20_000;
 const SLOWEST_WRITE_BYTES_PER_S: u64 = 5_000;
 
 /// A chip behind a process per operation.
-#[derive(Debug)]
 pub struct Helper {
     program: PathBuf,
     programmer: Programmer,
@@ -41,7 +40,7 @@ pub struct Helper {
     chip: Option<Chip>,
     limit: Option<Duration>,
     stuck: bool,
-    said: Vec<String>,
+    on_message: Box<dyn FnMut(String)>,
     #[cfg(feature = "dummy")]
     faults: crate::operation::Faults,
     #[cfg(feature = "dummy")]
@@ -61,7 +60,7 @@ impl Helper {
             chip: None,
             limit: None,
             stuck: false,
-            said: Vec::new(),
+            on_message: Box::new(|_| ()),
             #[cfg(feature = "dummy")]
             faults: crate::operation::Faults::default(),
             #[cfg(feature = "dummy")]
@@ -100,9 +99,11 @@ impl Helper {
         self.crashed
     }
 
-    /// What libflashrom said since this was last asked.
-    pub fn take_messages(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.said)
+    /// Hears what libflashrom says.
+    #[must_use]
+    pub fn on_message(mut self, listener: impl FnMut(String) + 'static) -> Self {
+        self.on_message = Box::new(listener);
+        self
     }
 
     fn size_bytes(&self) -> usize {
@@ -223,7 +224,7 @@ impl Helper {
                     self.count_step();
                     on_block(block, step);
                 }
-                Ok(Event::Said(line)) => self.said.push(format!("{operation}: {line}")),
+                Ok(Event::Said(line)) => (self.on_message)(format!("{operation}: {line}")),
                 Ok(Event::Answer(answer)) => return Heard::Answer(answer),
                 Ok(Event::Failed(error)) => return Heard::Failed(error),
                 Err(_) => return Heard::Garbage(line),

@@ -77,8 +77,9 @@ fn write_wish(chip: &mut FakeChip, directory: &Path, wish: Wish<'_>) -> FlashRep
     reflash(chip, run)
 }
 
+/// In memory: every file that the store keeps is flushed.
 fn directory() -> TempDir {
-    tempfile::tempdir().unwrap()
+    tempfile::tempdir_in("/dev/shm").unwrap()
 }
 
 /// What firmware would make of the chip.
