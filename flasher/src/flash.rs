@@ -336,8 +336,8 @@ impl Writer<'_, '_> {
             }
         }
         let last = last.map(|error| format!("; rolling back: {error}")).unwrap_or_default();
-        let backup = Some(journal.backup.path.clone());
-        FlashOutcome::Degraded { why: format!("{why}{last}"), backup }
+        let restore_from = Some(journal.backup.path.clone());
+        FlashOutcome::Degraded { why: format!("{why}{last}"), restore_from }
     }
 
     /// The chip may hold anything anywhere, so all of it is read.

@@ -215,9 +215,9 @@ impl OpenChip<'_> {
         // SAFETY: both pointers are ours and live.
         match unsafe { ffi::flashrom_wp_read_cfg(config.0, self.raw) } {
             ffi::flashrom_wp_result::FLASHROM_WP_OK => Ok(config.protection()),
-            ffi::flashrom_wp_result::FLASHROM_WP_ERR_CHIP_UNSUPPORTED => {
-                Ok(WriteProtection::Unknown)
-            }
+            // The latter is what programmers that hide the chip say, the kernel's MTD among them.
+            ffi::flashrom_wp_result::FLASHROM_WP_ERR_CHIP_UNSUPPORTED
+            | ffi::flashrom_wp_result::FLASHROM_WP_ERR_OTHER => Ok(WriteProtection::Unknown),
             other => Err(ChipError::Protection(other.0)),
         }
     }

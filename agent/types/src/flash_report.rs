@@ -34,7 +34,7 @@ pub enum FlashOutcome {
         /// What failed.
         why: String,
         /// What the card held before: a file of its whole chip.
-        backup: Option<String>,
+        restore_from: Option<String>,
     },
 }
 
@@ -60,10 +60,10 @@ impl fmt::Display for FlashOutcome {
             Self::RolledBack { why } => {
                 write!(f, "rolled back: {why}; the card holds what it held before")
             }
-            Self::Degraded { why, backup: Some(backup) } => {
+            Self::Degraded { why, restore_from: Some(backup) } => {
                 write!(f, "DEGRADED: {why}; do not restart, restore from {backup}")
             }
-            Self::Degraded { why, backup: None } => {
+            Self::Degraded { why, restore_from: None } => {
                 write!(f, "DEGRADED: {why}; do not restart, there is no backup")
             }
         }
@@ -272,10 +272,11 @@ mod tests {
 
     #[test]
     fn a_report_begins_with_its_outcome() {
-        let degraded = FlashOutcome::Degraded { why: "x".to_owned(), backup: Some("f".to_owned()) };
+        let degraded =
+            FlashOutcome::Degraded { why: "x".to_owned(), restore_from: Some("f".to_owned()) };
         let json = serde_json::to_string(&report(degraded)).unwrap();
         assert!(
-            json.starts_with(r#"{"outcome":"degraded","why":"x","backup":"f","card""#),
+            json.starts_with(r#"{"outcome":"degraded","why":"x","restore_from":"f","card""#),
             "{json}"
         );
     }
@@ -289,7 +290,8 @@ mod tests {
 
     #[test]
     fn the_first_word_of_a_bad_end_is_loud_and_a_backup_is_named() {
-        let end = FlashOutcome::Degraded { why: "x".to_owned(), backup: Some("/b".to_owned()) };
+        let end =
+            FlashOutcome::Degraded { why: "x".to_owned(), restore_from: Some("/b".to_owned()) };
         assert_eq!(end.to_string(), "DEGRADED: x; do not restart, restore from /b");
     }
 }

@@ -327,7 +327,7 @@ fn a_chip_that_ignores_programs_is_degraded_without_a_header_and_the_backup_rest
     let directory = directory();
     let mut chip = FakeChip::holding(old.clone()).with(Fault::IgnorePrograms);
     let report = write(&mut chip, directory.path(), Image::Rom(&new));
-    let FlashOutcome::Degraded { backup: Some(backup), .. } = &report.outcome else {
+    let FlashOutcome::Degraded { restore_from: Some(backup), .. } = &report.outcome else {
         panic!("{report:?}")
     };
     assert_eq!(seen(&chip.content), Seen::Absent);
