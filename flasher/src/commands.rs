@@ -44,9 +44,6 @@ pub enum Error {
     /// A file that is too large for what it should be.
     #[error("expected at most {MOST_ROM_BYTES} bytes in {}", .0.display())]
     TooLarge(PathBuf),
-    /// This program's own file.
-    #[error("cannot find this program")]
-    OwnProgram(#[source] io::Error),
     /// The card.
     #[error(transparent)]
     Target(#[from] target::Error),

@@ -214,6 +214,10 @@ impl Helper {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
+            // Somebody who always has something to say would never be waited for.
+            if left.is_zero() {
+                return Heard::Nothing;
+            }
             let line = match lines.recv_timeout(left) {
                 Ok(Ok(line)) => line,
                 Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => return Heard::End,
@@ -299,15 +303,18 @@ fn kill(group: Pid) {
 /// The longest line that a process may say; erase blocks come in one.
 const MOST_LINE_BYTES: u64 = 4 << 20;
 
+/// Lines that may wait to be understood.
+const LINES_AHEAD: usize = 256;
+
 fn lines_of(child: &mut Child) -> mpsc::Receiver<io::Result<String>> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(LINES_AHEAD);
     if let Some(output) = child.stdout.take() {
         thread::spawn(move || send_lines(BufReader::new(output), &sender));
     }
     receiver
 }
 
-fn send_lines(mut output: impl io::BufRead, lines: &mpsc::Sender<io::Result<String>>) {
+fn send_lines(mut output: impl io::BufRead, lines: &mpsc::SyncSender<io::Result<String>>) {
     let mut heard = true;
     while heard {
         let mut line = String::new();

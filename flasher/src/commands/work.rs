@@ -46,9 +46,8 @@ fn open(output: &SharedOutput, arguments: &cli::Target, target: Target) -> Resul
     }
     let mapped = target.mapped.as_ref();
     let unbound = mapped.map(|card| Unbound::take(Path::new(SYSFS), card)).transpose()?.flatten();
-    let program = std::env::current_exe().map_err(Error::OwnProgram)?;
     let listener = Rc::clone(output);
-    let chip = Helper::new(program, programmer)
+    let chip = Helper::new(PathBuf::from(OWN_PROGRAM), programmer)
         .chip_name(arguments.chip.clone())
         .limit(arguments.time_limit.map(Duration::from_secs))
         .on_message(move |message| listener.borrow_mut().library(message));
@@ -60,6 +59,10 @@ fn open(output: &SharedOutput, arguments: &cli::Target, target: Target) -> Resul
     });
     Ok(Opened { target, chip, _unbound: unbound })
 }
+
+/// This very program, even if its file is replaced while it runs: an upgrade must not put another
+/// version to work on a chip that is half written.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 fn whole(chip: &Chip) -> Region {
     Region { start: 0, end: chip.size_bytes }
