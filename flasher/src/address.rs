@@ -14,13 +14,6 @@ pub enum CardAddress {
     Pci(PciAddress),
     /// A partition of the kernel's memory technology devices: `mtd:1`.
     Mtd(u32),
-    /// A device that its driver flashes: `devlink:pci/0000:03:00.0`.
-    Devlink {
-        /// Its bus.
-        bus: String,
-        /// Its name on the bus.
-        device: String,
-    },
     /// flashrom's simulated chip: `dummy:PARAMETERS`.
     #[cfg(feature = "dummy")]
     Dummy(String),
@@ -28,7 +21,7 @@ pub enum CardAddress {
 
 /// Why a text names no card.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected auto, pci:ADDRESS, mtd:NUMBER or devlink:BUS/DEVICE, got {0:?}")]
+#[error("expected auto, pci:ADDRESS or mtd:NUMBER, got {0:?}")]
 pub struct ParseCardAddressError(String);
 
 impl FromStr for CardAddress {
@@ -42,12 +35,6 @@ impl FromStr for CardAddress {
         match text.split_once(':').ok_or_else(wrong)? {
             ("pci", address) => address.parse().map(Self::Pci).map_err(|_| wrong()),
             ("mtd", number) => number.parse().map(Self::Mtd).map_err(|_| wrong()),
-            ("devlink", handle) => match handle.split_once('/') {
-                Some((bus, device)) if !bus.is_empty() && !device.is_empty() => {
-                    Ok(Self::Devlink { bus: bus.to_owned(), device: device.to_owned() })
-                }
-                _ => Err(wrong()),
-            },
             #[cfg(feature = "dummy")]
             ("dummy", parameters) => Ok(Self::Dummy(parameters.to_owned())),
             _ => Err(wrong()),
@@ -61,7 +48,6 @@ impl fmt::Display for CardAddress {
             Self::Auto => f.write_str("auto"),
             Self::Pci(address) => write!(f, "pci:{address}"),
             Self::Mtd(number) => write!(f, "mtd:{number}"),
-            Self::Devlink { bus, device } => write!(f, "devlink:{bus}/{device}"),
             #[cfg(feature = "dummy")]
             Self::Dummy(parameters) => write!(f, "dummy:{parameters}"),
         }
@@ -74,14 +60,14 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_it_is_written() {
-        for text in ["auto", "pci:0000:03:00.0", "mtd:1", "devlink:pci/0000:03:00.0"] {
+        for text in ["auto", "pci:0000:03:00.0", "mtd:1"] {
             assert_eq!(text.parse::<CardAddress>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn programmers_that_are_not_ours_cannot_be_named() {
-        for text in ["internal:", "internal", "serprog:dev=/dev/ttyS0", "mtd:", "devlink:pci", ""] {
+        for text in ["internal:", "internal", "serprog:dev=/dev/ttyS0", "mtd:", ""] {
             assert!(text.parse::<CardAddress>().is_err(), "{text}");
         }
     }

@@ -19,7 +19,7 @@ Exit codes:
   5  DEGRADED: the card holds neither for certain; do not restart, restore the named backup
   6  verify: the card holds something else
 
-Addresses: pci:0000:03:00.0, mtd:1, devlink:pci/0000:03:00.0, or auto for the only card that the
+Addresses: pci:0000:03:00.0, mtd:1, or auto for the only card that the
 ROM is for.";
 
 /// Reflashes a network card's option ROM, and keeps a way back.

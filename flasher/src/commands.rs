@@ -65,15 +65,9 @@ pub enum Error {
     /// Nobody said which card the chip is on.
     #[error("the kernel does not tell which card {0} is on: say it with --pci-id")]
     UnknownCard(String),
-    /// The backend does not do this.
-    #[error("{0} does not work with {1}")]
-    NotForBackend(&'static str, &'static str),
     /// There is nothing to restore.
     #[error("no journal names a backup of {0}: say it with --backup")]
     NoBackup(String),
-    /// Another tool.
-    #[error(transparent)]
-    Tool(#[from] crate::tool::Error),
 }
 
 impl Error {
@@ -84,8 +78,7 @@ impl Error {
             | Self::SessionCard
             | Self::UnknownCard(_)
             | Self::Chip(_)
-            | Self::Target(_)
-            | Self::NotForBackend(..) => REFUSED,
+            | Self::Target(_) => REFUSED,
             _ => CANNOT,
         }
     }

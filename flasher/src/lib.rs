@@ -25,4 +25,3 @@ pub mod signal;
 pub mod store;
 pub mod support;
 pub mod target;
-pub mod tool;

@@ -212,6 +212,7 @@ fn watcher(
     seen: Rc<RefCell<Seen>>,
 ) -> impl FnMut(Level, &str) -> Verdict + 'static {
     let mut observer = Observer::default();
+    #[cfg_attr(not(feature = "dummy"), expect(unused_mut, reason = "only faults are counted"))]
     let mut guard = Guard::new(request);
     move |level, text| {
         for observation in observer.message(level, text) {

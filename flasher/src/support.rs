@@ -21,20 +21,17 @@ pub enum Backend {
     NicRealtek,
     /// flashrom's `nic3com`.
     Nic3com,
-    /// Mellanox's tool, where it is installed.
-    Mstflint,
 }
 
 impl Backend {
     /// flashrom's programmer for the card at `address`.
     #[must_use]
-    pub const fn programmer(self, address: PciAddress) -> Option<Programmer> {
+    pub const fn programmer(self, address: PciAddress) -> Programmer {
         match self {
-            Self::NicIntel => Some(Programmer::NicIntel(address)),
-            Self::NicIntelSpi => Some(Programmer::NicIntelSpi(address)),
-            Self::NicRealtek => Some(Programmer::NicRealtek(address)),
-            Self::Nic3com => Some(Programmer::Nic3com(address)),
-            Self::Mstflint => None,
+            Self::NicIntel => Programmer::NicIntel(address),
+            Self::NicIntelSpi => Programmer::NicIntelSpi(address),
+            Self::NicRealtek => Programmer::NicRealtek(address),
+            Self::Nic3com => Programmer::Nic3com(address),
         }
     }
 }
@@ -106,13 +103,12 @@ const CARDS: &[Entry] = &[
     writable(0x1113, &[0x1211], Backend::NicRealtek, true),
     writable(THREECOM, &[0x9055, 0x9004, 0x9006, 0x9058, 0x9200], Backend::Nic3com, true),
     writable(THREECOM, &[0x9001, 0x9005, 0x900a, 0x905a, 0x9805], Backend::Nic3com, false),
-    writable(
-        MELLANOX,
-        &[0x1003, 0x1007, 0x1013, 0x1015, 0x1017, 0x1019, 0x101b, 0x101d, 0x101f, 0x1021],
-        Backend::Mstflint,
-        false,
+    not_writable(MELLANOX, &[], "Mellanox: flashrom knows none; only mstflint writes its ROM"),
+    not_writable(
+        0x14e4,
+        &[],
+        "Broadcom: flashrom knows none; its driver takes whole packages only",
     ),
-    not_writable(0x14e4, &[], "Broadcom: flashrom knows none; devlink takes whole packages only"),
     not_writable(0x1af4, &[], "a virtual card: its ROM is a file of the hypervisor"),
 ];
 

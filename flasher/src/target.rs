@@ -8,23 +8,7 @@ use crate::address::CardAddress;
 use crate::mtd;
 use crate::pci::{self, PciDevice};
 use crate::programmer::Programmer;
-use crate::support::{Backend, Support, support_of};
-
-/// What works on a card.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Worker {
-    /// libflashrom.
-    Flashrom(Programmer),
-    /// The card's driver.
-    Devlink {
-        /// Bus of the devlink handle.
-        bus: String,
-        /// Device of the devlink handle.
-        device: String,
-    },
-    /// Mellanox's tool.
-    Mstflint(PciDevice),
-}
+use crate::support::{Support, support_of};
 
 /// A card that can be worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +18,7 @@ pub struct Target {
     /// What a ROM for it must fit; unknown where nobody said which card a chip is on.
     pub card: Option<Card>,
     /// What works on it.
-    pub worker: Worker,
+    pub programmer: Programmer,
     /// The card, whose driver must let go of it.
     pub mapped: Option<PciDevice>,
 }
@@ -110,18 +94,11 @@ pub fn find(
             pci_target(address, pci::card_at(sysfs, *at).map_err(source)?, pci_id)
         }
         CardAddress::Mtd(number) => mtd_target(sysfs, address, *number, pci_id),
-        CardAddress::Devlink { bus, device } => {
-            let at = device.parse().ok().filter(|_| bus == "pci");
-            let card = at.and_then(|at| pci::card_at(sysfs, at).ok());
-            let worker = Worker::Devlink { bus: bus.clone(), device: device.clone() };
-            let card = card.map(|card| card.card()).or(pci_id.map(card_of));
-            Ok(Target { name: address.to_string(), card, worker, mapped: None })
-        }
         #[cfg(feature = "dummy")]
         CardAddress::Dummy(parameters) => Ok(Target {
             name: address.to_string(),
             card: pci_id.map(card_of),
-            worker: Worker::Flashrom(Programmer::Dummy(parameters.clone())),
+            programmer: Programmer::Dummy(parameters.clone()),
             mapped: None,
         }),
     }
@@ -166,12 +143,12 @@ fn pci_target(
             return Err(Error::NotWritable { address: address.clone(), why });
         }
     };
-    let worker = match (backend, backend.programmer(card.address)) {
-        (Backend::Mstflint, _) | (_, None) => Worker::Mstflint(card.clone()),
-        (_, Some(programmer)) => Worker::Flashrom(programmer),
-    };
-    let mapped = matches!(worker, Worker::Flashrom(_)).then(|| card.clone());
-    Ok(Target { name: address.to_string(), card: Some(card.card()), worker, mapped })
+    Ok(Target {
+        name: address.to_string(),
+        card: Some(card.card()),
+        programmer: backend.programmer(card.address),
+        mapped: Some(card),
+    })
 }
 
 fn mtd_target(
@@ -192,7 +169,7 @@ fn mtd_target(
     Ok(Target {
         name: address.to_string(),
         card: pci_id.or(device.pci_id).map(card_of),
-        worker: Worker::Flashrom(Programmer::LinuxMtd(number)),
+        programmer: Programmer::LinuxMtd(number),
         mapped: None,
     })
 }
@@ -218,10 +195,7 @@ mod tests {
     fn auto_is_the_only_card_that_the_rom_is_for() {
         let found = target("8086:10d3", "auto", None).unwrap();
         assert_eq!(found, target("8086:10d3", "pci:0000:03:00.0", None).unwrap());
-        assert_eq!(
-            found.worker,
-            Worker::Flashrom(Programmer::NicIntelSpi(ADDRESS.parse().unwrap()))
-        );
+        assert_eq!(found.programmer, Programmer::NicIntelSpi(ADDRESS.parse().unwrap()));
         assert_eq!(
             target("8086:1533", "auto", None).unwrap_err(),
             "expected one card that the ROM is for and that can be written, got none"

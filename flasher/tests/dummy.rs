@@ -1,4 +1,10 @@
 //! The whole program on flashrom's simulated chip; Debian's `flashrom` judges what the chip holds.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so"
+)]
 #![cfg(feature = "dummy")]
 #![expect(unreachable_pub, reason = "a test has no users")]
 

@@ -3,6 +3,12 @@
 //!
 //! Run with `--ignored` and a kernel that has `kernel-config/flash.config`, named by the variable
 //! `FLASHER_TEST_KERNEL`. Killing QEMU is a loss of power: what was written to the flash stays.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so"
+)]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

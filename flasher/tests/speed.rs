@@ -1,6 +1,12 @@
 //! How long a write takes, beside Debian's `flashrom -w`, on a chip with a simulated clock.
 //!
 //! Run with `--ignored`, on an idle machine and in a release build: it takes minutes.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so"
+)]
 #![cfg(feature = "dummy")]
 #![expect(unreachable_pub, dead_code, reason = "a test has no users, and shares its bench")]
 

@@ -184,7 +184,7 @@ pub struct FlashReport {
     pub card: String,
     /// Whose card it is.
     pub pci_id: Option<PciId>,
-    /// What wrote it: a flashrom programmer, `devlink` or `mstflint`.
+    /// What wrote it: flashrom's name for the programmer.
     pub programmer: String,
     /// The chip.
     pub chip: Option<ChipSummary>,

@@ -21,8 +21,7 @@ use crate::helper::Helper;
 use crate::plan::Step;
 use crate::signal::Uninterrupted;
 use crate::store::{self, Store};
-use crate::target::{self, Target, Worker};
-use crate::tool;
+use crate::target::{self, Target};
 
 /// A target whose chip can be worked on. The driver gets its card back when this is dropped.
 struct Opened {
@@ -37,9 +36,7 @@ fn found(arguments: &cli::Target, rom: Option<&[u8]>) -> Result<Target, Error> {
 }
 
 fn open(output: &SharedOutput, arguments: &cli::Target, target: Target) -> Result<Opened, Error> {
-    let Worker::Flashrom(programmer) = target.worker.clone() else {
-        return Err(Error::NotForBackend("this command", "a card that flashrom does not know"));
-    };
+    let programmer = target.programmer.clone();
     let interfaces = target.mapped.as_ref().map_or(&[][..], |card| card.interfaces.as_slice());
     if !arguments.allow_session_card && driver::carries_traffic(Path::new(PROCFS), interfaces) {
         return Err(Error::SessionCard);
@@ -69,11 +66,7 @@ fn whole(chip: &Chip) -> Region {
 }
 
 pub(super) fn probe(output: &SharedOutput, arguments: &cli::Target) -> Result<u8, Error> {
-    let target = found(arguments, None)?;
-    if !matches!(target.worker, Worker::Flashrom(_)) {
-        return tool::probe(output, &target);
-    }
-    let mut opened = open(output, arguments, target)?;
+    let mut opened = open(output, arguments, found(arguments, None)?)?;
     let chip = opened.chip.probe()?;
     let protection = opened.chip.write_protection()?;
     let value = json!({"chip": chip, "write_protection": protection});
@@ -153,9 +146,6 @@ pub(super) fn write(
         allow_downgrade: arguments.permissions.allow_downgrade,
     };
     let store = Store::open(state_dir, &target.name)?;
-    if !matches!(target.worker, Worker::Flashrom(_)) {
-        return tool::write(output, &target, &wish, &store, arguments);
-    }
     let opened = open(output, &arguments.target, target)?;
     let job = Job {
         wish,
@@ -249,16 +239,12 @@ impl Job<'_> {
         events: &mut dyn FnMut(FlashEvent),
         work: impl FnOnce(Run<'_>) -> T,
     ) -> T {
-        let programmer = match &target.worker {
-            Worker::Flashrom(programmer) => programmer.name(),
-            _ => "none",
-        };
         let hook = self.permissions.after_backup.as_deref();
         let mut after_backup = |backup: &BackupSummary| run_hook(hook, backup);
         work(Run {
             wish: self.wish,
             card: target.name.clone(),
-            programmer: programmer.to_owned(),
+            programmer: target.programmer.name().to_owned(),
             store: self.store,
             backup: self.backup,
             allow_unprotect: self.permissions.allow_unprotect,
@@ -269,7 +255,7 @@ impl Job<'_> {
 }
 
 /// Says the report. Returns the exit code.
-pub(crate) fn finish(output: &SharedOutput, report: FlashReport) -> u8 {
+fn finish(output: &SharedOutput, report: FlashReport) -> u8 {
     let code = report.outcome.exit_code();
     output.borrow_mut().event(&FlashEvent::Report(Box::new(report)));
     code

@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_efi_ipxe_says_its_version_after_its_name() {
-        let rom = b"xxiPXE\0http\0iPXE\0\0\0\01.0.0+git-20190125.36a4c85\0\0";
+        let rom = b"xxiPXE\0http\0iPXE\0\0\0\x001.0.0+git-20190125.36a4c85\0\0";
         assert_eq!(of_rom(rom), Some(RomVersion::from("1.0.0+git-20190125.36a4c85")));
         assert_eq!(of_rom(b"iPXE\0 1.2"), None);
     }
