@@ -37,8 +37,11 @@ pub struct Milestones {
     pub stage3: f64,
 }
 
-/// What a boot's phases are called.
-pub const PHASES: &[(&str, fn(&Milestones) -> f64)] = &[
+/// A part of a boot: its name, and how many seconds it took.
+pub type Phase = (&'static str, fn(&Milestones) -> f64);
+
+/// The parts of a boot, in order.
+pub const PHASES: &[Phase] = &[
     ("kernel entry to /init", |at| at.init - at.kernel),
     ("/init to first request", |at| at.first_request - at.init),
     ("first request to last byte verified", |at| at.verified - at.first_request),

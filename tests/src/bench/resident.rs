@@ -42,7 +42,7 @@ impl Resident {
     }
 }
 
-/// The number in `VmRSS:	    1234 kB`, see proc_pid_status(5).
+/// The number in `VmRSS:  1234 kB`, see proc_pid_status(5).
 pub fn in_kib(line: &str) -> Option<u32> {
     line.split_once(':')?.1.trim().strip_suffix("kB")?.trim().parse().ok()
 }
