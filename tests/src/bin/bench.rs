@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use vmtest::bench::boot::{Milestones, PHASES};
+use vmtest::bench::boot::{Milestones, PHASES, Phase};
 use vmtest::bench::debian::Programs;
 use vmtest::bench::download::{Download, Fetched};
 use vmtest::bench::figure::{self, Figure, Table};
@@ -251,14 +251,15 @@ impl Boots {
 
     fn against_each(&self, name: &str, seconds: fn(&Milestones) -> f64) -> Vec<Figure> {
         let ours = self.of(Contender::Ours, seconds);
-        let figure =
-            |peer| Figure::against(name, "s", &ours, Contender::name(peer), &self.of(peer, seconds));
+        let figure = |peer| {
+            Figure::against(name, "s", &ours, Contender::name(peer), &self.of(peer, seconds))
+        };
         Contender::PEERS.into_iter().filter_map(figure).collect()
     }
 }
 
 fn boot_figures(boots: &Boots) -> Vec<Figure> {
-    let whole: &[(&str, fn(&Milestones) -> f64)] = &[
+    let whole: &[Phase] = &[
         ("kernel entry to first request", |at| at.first_request - at.kernel),
         ("kernel entry to stage3's first line", |at| at.stage3 - at.kernel),
     ];
@@ -267,9 +268,8 @@ fn boot_figures(boots: &Boots) -> Vec<Figure> {
 }
 
 fn e1000e_figures(boots: &Boots) -> Vec<Figure> {
-    let mut figures = boots.against_each("e1000e: kernel entry to first request", |at| {
-        at.first_request - at.kernel
-    });
+    let mut figures = boots
+        .against_each("e1000e: kernel entry to first request", |at| at.first_request - at.kernel);
     figures.extend(boots.against_each("e1000e: carrier to first request", |at| {
         at.carrier.map_or(f64::NAN, |carrier| at.first_request - carrier)
     }));
