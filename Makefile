@@ -42,6 +42,7 @@ demo: deps agent ## watch a machine boot from its iPXE ROM into stage2 and on in
 	cargo run --locked --quiet --package vmtest --bin demo -- --agent $(AGENT)
 
 test: deps agent ## prove every part
+	cargo run --locked --quiet --package vmtest --bin prepare
 	STAGE2_AGENT=$(abspath $(AGENT)) cargo test --locked --workspace --no-fail-fast
 
 bench: deps agent ## measure against a ramdisk made of Debian's own programs; writes $(OUTPUT)/bench.json

@@ -137,7 +137,7 @@ async fn bring_network_up(params: &BootParams, watch: &Watch) -> Option<Network>
 }
 
 async fn keep_lease(network: Network, params: &BootParams) -> Result<Infallible, network::Error> {
-    let renewed = |network: &Network| log::info!("network: {network}");
+    let renewed = |network: &Network| log::debug!("renewed: {network}");
     let config = &params.network.config;
     network::keep(network, config, &Limits::default(), Path::new(ROOT), &renewed).await
 }

@@ -3,7 +3,7 @@
 //! On entry a tokio runtime (current thread) is running and `/proc` is mounted. On return from
 //! [`bring_up`] one interface has a carrier and carries its addresses and routes, no other carries
 //! any, and the machine knows its name and its name servers. It may be called again at any time,
-//! whatever an earlier run left behind. [`keep`] renews a DHCP lease for as long as it is polled.
+//! whatever an earlier run left behind. [`keep()`] renews a DHCP lease for as long as it is polled.
 //!
 //! The order is: loopback, interface, link, carrier, lease, addresses, names. Nothing is polled:
 //! every wait ends with the kernel's announcement or the server's answer, and has a limit.
@@ -61,7 +61,7 @@ impl Default for Limits {
     }
 }
 
-/// The network as it is, for the steps that follow and for another process to [`keep`].
+/// The network as it is, for the steps that follow and for another process to [`keep()`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Network {
     /// The interface's name.

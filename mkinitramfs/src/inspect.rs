@@ -131,7 +131,12 @@ fn push_entry(text: &mut String, entry: &Entry<'_>) {
         _ => entry.data.len().to_string(),
     };
     let (mode, uid, gid) = (entry.mode_letters(), entry.uid, entry.gid);
-    let line = write!(text, "{mode} {uid}:{gid} {size:>10}  /{}", entry.name);
+    // `find . | cpio` writes the dot into every name.
+    let name = match entry.name {
+        "." => "",
+        name => name.strip_prefix("./").unwrap_or(name),
+    };
+    let line = write!(text, "{mode} {uid}:{gid} {size:>10}  /{name}");
     debug_assert!(line.is_ok(), "a String takes everything");
     if entry.is_symlink() {
         text.push_str(" -> ");

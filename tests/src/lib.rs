@@ -3,6 +3,7 @@
 //! A test starts a [`server::BootServer`], describes a [`machine::Machine`], starts it as a
 //! [`vm::Vm`] and waits for what its console says. Nothing here is imitated but faults.
 
+pub mod bench;
 pub mod cache;
 pub mod certificate;
 pub mod chain;

@@ -28,7 +28,7 @@ fn boots_by_dhcp(test: &str, network: &str) -> anyhow::Result<()> {
             .with_card(Card::new("virtio-net-pci").on(lab.wire()));
         let mut vm = Vm::start(&machine)?.asking(&server);
         vm.expect(&format!(
-            "network: eth0: {GUEST}/24 through {HOST}, name servers {HOST}, granted by {HOST} for 120 s"
+            "stage2: eth0: {GUEST}/24 through {HOST}, name servers {HOST}, granted by {HOST} for 120 s"
         ))?;
         vm.expect(&format!("{} at ", lab::GUEST_NAME))?;
         vm.expect("Result: success")?;

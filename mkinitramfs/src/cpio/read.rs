@@ -50,9 +50,16 @@ impl Entry<'_> {
             0o12 => 'l',
             _ => '?',
         };
-        let permission =
-            |bit: u32| if self.mode >> bit & 1 == 1 { [b"xwr"[(bit % 3) as usize]] } else { *b"-" };
-        let letters = (0..9).rev().flat_map(permission).map(char::from);
+        let is_set = |bit: usize| self.mode >> bit & 1 == 1;
+        let letter = |bit: usize| if is_set(bit) { ['x', 'w', 'r'][bit % 3] } else { '-' };
+        let mut letters: Vec<char> = (0..9).rev().map(letter).collect();
+        // set-user-ID, set-group-ID and sticky are shown in place of an x.
+        for (bit, index, letter) in [(11, 2, 's'), (10, 5, 's'), (9, 8, 't')] {
+            if is_set(bit) {
+                let is_executable = letters[index] == 'x';
+                letters[index] = if is_executable { letter } else { letter.to_ascii_uppercase() };
+            }
+        }
         std::iter::once(kind).chain(letters).collect()
     }
 
@@ -185,8 +192,17 @@ mod tests {
 
     #[test]
     fn modes_are_shown_as_ls_shows_them() {
-        let archive = archive_of("/file");
-        let entry = entries(&archive).next().unwrap().unwrap();
-        assert_eq!(entry.mode_letters(), "-rw-r-----");
+        for (mode, letters) in [
+            (0o640, "-rw-r-----"),
+            (0o4755, "-rwsr-xr-x"),
+            (0o2644, "-rw-r-Sr--"),
+            (0o1777, "-rwxrwxrwt"),
+        ] {
+            let mut tree = Tree::default();
+            tree.file("/file", mode, "").unwrap();
+            let archive = cpio::archive(&tree, 0).unwrap();
+            let entry = entries(&archive).next().unwrap().unwrap();
+            assert_eq!(entry.mode_letters(), letters);
+        }
     }
 }

@@ -67,12 +67,15 @@ fn is_step(line: &str) -> bool {
 
 fn text(steps: usize, expected: usize, elapsed: Duration) -> String {
     let expected = expected.max(steps);
-    let left = match steps {
-        0 => "?".to_owned(),
-        _ => minutes(elapsed.mul_f64((expected - steps) as f64 / steps as f64)),
+    // The first steps configure, and are no measure for those that compile.
+    let left = if steps * 20 < expected {
+        String::new()
+    } else {
+        let left = elapsed.mul_f64((expected - steps) as f64 / steps.max(1) as f64);
+        format!(", about {} left", minutes(left))
     };
     let elapsed = minutes(elapsed);
-    format!("kernel: {steps} of about {expected} steps, {elapsed} elapsed, about {left} left")
+    format!("kernel: {steps} of about {expected} steps, {elapsed} elapsed{left}")
 }
 
 /// Minutes and seconds.
@@ -103,7 +106,8 @@ mod tests {
     fn what_is_left_is_in_proportion_to_what_is_done() {
         let minute = Duration::from_secs(60);
         for (steps, expected, shown) in [
-            (0, 10, "kernel: 0 of about 10 steps, 1:00 elapsed, about ? left"),
+            (0, 0, "kernel: 0 of about 0 steps, 1:00 elapsed, about 0:00 left"),
+            (4, 100, "kernel: 4 of about 100 steps, 1:00 elapsed"),
             (5, 20, "kernel: 5 of about 20 steps, 1:00 elapsed, about 3:00 left"),
             (30, 20, "kernel: 30 of about 30 steps, 1:00 elapsed, about 0:00 left"),
         ] {
