@@ -59,10 +59,16 @@ impl Programs {
                 .arg(self.on_host(program)),
         )?;
         let root = self.root.display().to_string();
-        listed.lines().filter_map(|line| line.split_once(" => ")).map(|(library, found)| {
-            let path = installed_path(found, &root).map(str::to_owned);
-            path.with_context(|| format!("no package of the peers has {library}, which {program} needs"))
-        }).collect()
+        listed
+            .lines()
+            .filter_map(|line| line.split_once(" => "))
+            .map(|(library, found)| {
+                let path = installed_path(found, &root).map(str::to_owned);
+                path.with_context(|| {
+                    format!("no package of the peers has {library}, which {program} needs")
+                })
+            })
+            .collect()
     }
 
     /// The loader's bytes.

@@ -88,9 +88,6 @@ impl Payload {
             url: server.http_url(path),
             sha256: Some(sha256.to_owned()),
         };
-        [
-            artifact("/kernel", &self.kernel_sha256),
-            artifact("/initramfs", &self.initramfs_sha256),
-        ]
+        [artifact("/kernel", &self.kernel_sha256), artifact("/initramfs", &self.initramfs_sha256)]
     }
 }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use mkinitramfs::compress::Compression;
+use mkinitramfs::cpio;
 use mkinitramfs::image::Image;
 use mkinitramfs::kernel::cache::Cache;
 use mkinitramfs::kernel::{Kernel, Request};
 use mkinitramfs::spec::{BusyboxSpec, ImageSpec, Policy};
 use mkinitramfs::tree::{DeviceKind, Node, Tree};
-use mkinitramfs::cpio;
 
 use super::debian::{LOADER, Programs};
 
@@ -23,7 +23,8 @@ pub const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernel-config
 pub const DATE: u32 = 1_767_225_600;
 
 /// A public key whose private half nobody has.
-pub const OPERATOR: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICtjLnI2Sbv6EG1Cv3K+fEytoFxFjmPe+y+1nMu8Uu5S operator\n";
+pub const OPERATOR: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICtjLnI2Sbv6EG1Cv3K+fEytoFxFjmPe+y+1nMu8Uu5S operator\n";
 
 const BASELINE_SCRIPT: &str = include_str!("baseline.sh");
 const FLOOR_SCRIPT: &str = include_str!("floor.sh");

@@ -17,7 +17,8 @@ use mkinitramfs::tree::{Node, Tree};
 use super::debian::Programs;
 use super::ramdisk::{self, DATE, OPERATOR, PROFILE};
 
-const ANOTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBWo7SXnbElak2WI2O9WPENcQmOkkwK8wYp2SChp8YkF another\n";
+const ANOTHER: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBWo7SXnbElak2WI2O9WPENcQmOkkwK8wYp2SChp8YkF another\n";
 
 /// Both sides with everything made once.
 pub struct Repack {
