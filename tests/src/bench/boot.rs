@@ -37,11 +37,17 @@ pub struct Milestones {
     pub stage3: f64,
 }
 
-/// A part of a boot: its name, and how many seconds it took.
-pub type Phase = (&'static str, fn(&Milestones) -> f64);
+/// A name, and how many seconds of a boot it stands for.
+pub type Interval = (&'static str, fn(&Milestones) -> f64);
 
-/// The parts of a boot, in order.
-pub const PHASES: &[Phase] = &[
+/// What users wait for.
+pub const WHOLE: &[Interval] = &[
+    ("kernel entry to first request", |at| at.first_request - at.kernel),
+    ("kernel entry to stage3's first line", |at| at.stage3 - at.kernel),
+];
+
+/// What that is made of.
+pub const PHASES: &[Interval] = &[
     ("kernel entry to /init", |at| at.init - at.kernel),
     ("/init to first request", |at| at.first_request - at.init),
     ("first request to last byte verified", |at| at.verified - at.first_request),

@@ -23,8 +23,9 @@ const MEMORY: &str = "/dev/shm";
 
 /// The file, its server, and what our client is to do with it.
 pub struct Download {
-    directory: tempfile::TempDir,
+    // Dropped first: it removes a file of its own from the directory.
     nginx: Nginx,
+    directory: tempfile::TempDir,
     sha256: String,
     client: PathBuf,
 }
@@ -53,7 +54,7 @@ impl Download {
         let sha256 = document::sha256_of_file(&file)?;
         let nginx = Nginx::serve(&files, directory.path())?;
         fs::create_dir(directory.path().join("downloads"))?;
-        let download = Self { directory, nginx, sha256, client: fs::canonicalize(agent)? };
+        let download = Self { nginx, directory, sha256, client: fs::canonicalize(agent)? };
         download.write_document()?;
         Ok(download)
     }

@@ -34,7 +34,9 @@ impl Resident {
         // The command itself is shown before it runs.
         vm.expect_within(LIMIT, "Command:")?;
         let mut kib = |name: &str| -> anyhow::Result<u32> {
-            let line = vm.expect_within(LIMIT, &format!("{name}:\t"))?.line;
+            vm.expect_within(LIMIT, &format!("{name}:\t"))?;
+            // What was found may be half a line.
+            let line = vm.console.next_line(LIMIT).map(|found| found.line).unwrap_or_default();
             in_kib(&line).with_context(|| format!("expected kibibytes, got {line:?}"))
         };
         let (init_kib, boot_kib) = (kib("VmRSS")?, kib("VmHWM")?);
@@ -42,7 +44,7 @@ impl Resident {
     }
 }
 
-/// The number in `VmRSS:  1234 kB`, see proc_pid_status(5).
+/// The number in `VmRSS: 1234 kB`, see proc_pid_status(5).
 pub fn in_kib(line: &str) -> Option<u32> {
     line.split_once(':')?.1.trim().strip_suffix("kB")?.trim().parse().ok()
 }
