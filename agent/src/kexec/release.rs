@@ -26,6 +26,9 @@ const LARGEST_FILE: u64 = 0x7fff_f000;
 /// Between two attempts to truncate a file that is being read.
 const RETRY_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
+/// The highest that there is: this thread gets the processor as soon as it has something to do.
+const HASTE: i32 = -20;
+
 /// Why the pages stay until the file is deleted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -101,6 +104,11 @@ struct Releaser {
 
 impl Releaser {
     fn run(mut self) {
+        // The kernel goes on to allocate the second copy. On one processor that would fail before
+        // the first is gone, or half way: `kimage_alloc_control_pages()` gives up at once.
+        if let Err(errno) = rustix::process::nice(HASTE) {
+            log::debug!("cannot hurry: {errno}");
+        }
         while !self.watched.is_empty() && self.wait_for_reading() {
             for event in self.inotify.read_events().unwrap_or_default() {
                 self.release(&event);
