@@ -24,12 +24,12 @@ use russh::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::access::{Access, Permissions, Refusal, USER, Visit};
 use super::authorized_keys::{self, Switch};
-use super::flow::{Line, PACKET_BYTES};
+use super::flow::{Line, Output, PACKET_BYTES, WINDOW_BYTES};
 use super::host_key::{self, HostKey};
 use super::listener::{LOGGED_IN, canonical};
 use super::options::Server;
@@ -47,11 +47,13 @@ const MOST_TRIES: usize = 1 + 6;
 /// Sessions and forwarded connections at once in one connection.
 const MOST_CHANNELS: usize = 10 * 10;
 
-/// What a client may send before we answer.
-const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Messages that wait for the task of a channel. If they were ever so many, the whole connection would
+/// stand still; `Line::take` slows a client down long before that.
+const MESSAGES_PER_CHANNEL: usize = 1 << 16;
 
-/// Messages that wait for the task of a channel; `Line::take` stops a client long before that.
-const MESSAGES_PER_CHANNEL: usize = 2048;
+/// Output that waits for the connection: a whole window of OpenSSH's client for four channels, so
+/// that a channel waits for its client and not for the others.
+const MESSAGES_OF_CONNECTION: usize = 256;
 
 /// A connection in which nothing runs is closed after this.
 const IDLE: Duration = Duration::from_secs(10 * 60);
@@ -130,14 +132,15 @@ fn log_end(source: SocketAddr, what: &str, end: Result<(), russh::Error>) {
 
 /// Returns when nothing has run for [`IDLE`].
 async fn idle(mut programs: watch::Receiver<usize>) {
-    loop {
-        if programs.wait_for(|running| *running == 0).await.is_err() {
-            return;
-        }
-        if tokio::time::timeout(IDLE, programs.changed()).await.is_err() {
-            return;
+    while programs.wait_for(|running| *running == 0).await.is_ok() {
+        match tokio::time::timeout(IDLE, programs.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => break,
+            Err(_) => return,
         }
     }
+    // The connection has ended, and whoever waits for it will learn why.
+    std::future::pending().await
 }
 
 /// Both ends of the connection.
@@ -205,6 +208,7 @@ fn config(host_key: HostKey) -> Config {
         window_size: WINDOW_BYTES,
         maximum_packet_size: PACKET_BYTES,
         channel_buffer_size: MESSAGES_PER_CHANNEL,
+        event_buffer_size: MESSAGES_OF_CONNECTION,
         preferred: Preferred {
             kex: KEY_EXCHANGES.into(),
             key: signatures().into(),
@@ -264,7 +268,7 @@ struct Visitor {
     running: watch::Sender<usize>,
     permissions: Option<Permissions>,
     channels: HashMap<ChannelId, Open>,
-    output: Arc<Notify>,
+    output: Arc<Output>,
 }
 
 /// A channel that is open.
@@ -498,6 +502,10 @@ impl Handler for Visitor {
             open.line.take(data.len()).await;
         }
         Ok(())
+    }
+
+    fn adjust_window(&mut self, id: ChannelId, current: u32) -> u32 {
+        self.channels.get(&id).map_or(current, |open| open.line.window_bytes())
     }
 
     async fn extended_data(

@@ -2,9 +2,11 @@
 //!
 //! russh reads the next packet only after it has handed on the last, and it grants the client a new
 //! window as packets arrive, not as they are used. So a program that does not read its input would
-//! either stop the whole connection or fill the memory. [`Line::take`] holds the connection up
-//! while a channel's backlog is long, but never while there is output to send, as a program may
-//! wait for us to take its output before it reads on.
+//! fill the memory. [`Line::take`] holds the whole connection up while a channel's backlog is long,
+//! and [`Line::window_bytes`] makes the grants small then. But while output waits for a window, the
+//! connection goes on: the client's grant may be behind its data, and the program may wait for us to
+//! take its output before it reads on. A client that never takes its output is slowed down more
+//! and more: after an hour, the backlog is below 64 MiB.
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use russh::server::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The most that a packet carries.
 pub const PACKET_BYTES: u32 = 32 * 1024;
@@ -22,9 +25,24 @@ pub const PACKET_BYTES: u32 = 32 * 1024;
 /// Input that waits for its reader; enough to keep a pipe busy.
 const LONG_BACKLOG_BYTES: usize = 1024 * 1024;
 
-/// After this, one more packet is taken although nobody reads: it may be the one that lets our
-/// output go on.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// From here on, a client that does not take its output is slowed down.
+const BAD_BACKLOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// After this, one more packet is taken although nobody reads: the client's grant may be next.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What a client may send before we answer, if its data is used: 10 ms at 200 MB/s and more.
+pub const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+
+/// The same if it is not: a grant of the client is never behind more than this.
+const NARROW_WINDOW_BYTES: u32 = 2 * PACKET_BYTES;
+
+/// Output of all channels of a connection that waits to be sent.
+#[derive(Default)]
+pub struct Output {
+    waiting: AtomicUsize,
+    waits: Notify,
+}
 
 /// What the connection and the task of one channel tell each other.
 #[derive(Default)]
@@ -32,25 +50,46 @@ pub struct Line {
     backlog_bytes: AtomicUsize,
     drained: Notify,
     hung_up: Notify,
-    output: Arc<Notify>,
+    output: Arc<Output>,
 }
 
 impl Line {
-    /// A line of a connection on which any output notifies `output`.
-    pub fn new(output: &Arc<Notify>) -> Arc<Self> {
+    /// A line of the connection with this output.
+    pub fn new(output: &Arc<Output>) -> Arc<Self> {
         Arc::new(Self { output: Arc::clone(output), ..Self::default() })
     }
 
     /// Input has arrived; returns when the connection may go on.
     pub async fn take(&self, bytes: usize) {
         self.backlog_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let patience = tokio::time::sleep(PATIENCE);
-        tokio::pin!(patience);
-        while self.backlog_bytes.load(Ordering::Relaxed) > LONG_BACKLOG_BYTES {
+        let start = Instant::now();
+        while let Some(patience) = self.patience() {
             tokio::select! {
                 () = self.drained.notified() => {}
-                () = self.output.notified() => return,
-                () = &mut patience => return,
+                () = self.output.waits.notified() => {}
+                () = tokio::time::sleep_until(start + patience) => return,
+            }
+        }
+    }
+
+    /// What the client may send from now on before it needs a grant of ours.
+    pub fn window_bytes(&self) -> u32 {
+        match self.backlog_bytes.load(Ordering::Relaxed) {
+            0..=LONG_BACKLOG_BYTES => WINDOW_BYTES,
+            _ => NARROW_WINDOW_BYTES,
+        }
+    }
+
+    /// How long the connection is held up, if it is.
+    fn patience(&self) -> Option<Duration> {
+        let output_waits = self.output.waiting.load(Ordering::Relaxed) > 0;
+        let backlog = self.backlog_bytes.load(Ordering::Relaxed);
+        match backlog {
+            0..=LONG_BACKLOG_BYTES => None,
+            0..=BAD_BACKLOG_BYTES if output_waits => None,
+            _ => {
+                let times = u32::try_from(backlog / BAD_BACKLOG_BYTES).unwrap_or(u32::MAX).max(1);
+                Some(PATIENCE * times.saturating_mul(times).min(1000))
             }
         }
     }
@@ -105,11 +144,13 @@ pub async fn send_bytes(
 ) -> Result<(), russh::Error> {
     /// RFC 4254 section 5.2.
     const STDERR: u32 = 1;
-    line.output.notify_one();
-    match stream {
+    let waiting = Waiting::begin(&line.output);
+    let sent = match stream {
         Stream::Output => channel.data_bytes(bytes).await,
         Stream::Errors => channel.extended_data_bytes(STDERR, bytes).await,
-    }
+    };
+    drop(waiting);
+    sent
 }
 
 /// Writes what the client sends; at its end of file, closes `sink`. What a reader that has gone
@@ -134,5 +175,54 @@ pub async fn receive(channel: &mut ChannelReadHalf, sink: impl AsyncWrite + Unpi
     if let Some(mut open) = sink {
         // A reader that has gone needs no goodbye.
         open.shutdown().await.unwrap_or(());
+    }
+}
+
+/// Output waits as long as this exists.
+struct Waiting<'a>(&'a Output);
+
+impl<'a> Waiting<'a> {
+    fn begin(output: &'a Output) -> Self {
+        output.waiting.fetch_add(1, Ordering::Relaxed);
+        output.waits.notify_one();
+        Self(output)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_backlog_holds_the_client_up_and_narrows_its_window() {
+        let output = Arc::default();
+        let line = Line::new(&output);
+        let state = |bytes, waiting| {
+            line.backlog_bytes.store(bytes, Ordering::Relaxed);
+            output.waiting.store(waiting, Ordering::Relaxed);
+            (line.patience(), line.window_bytes())
+        };
+        assert_eq!(state(LONG_BACKLOG_BYTES, 0), (None, WINDOW_BYTES));
+        assert_eq!(state(LONG_BACKLOG_BYTES + 1, 0), (Some(PATIENCE), NARROW_WINDOW_BYTES));
+        assert_eq!(state(BAD_BACKLOG_BYTES, 1), (None, NARROW_WINDOW_BYTES));
+        assert_eq!(state(BAD_BACKLOG_BYTES + 1, 1), (Some(PATIENCE), NARROW_WINDOW_BYTES));
+        assert_eq!(state(3 * BAD_BACKLOG_BYTES, 1), (Some(PATIENCE * 9), NARROW_WINDOW_BYTES));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_client_goes_on_when_its_data_is_used_or_patience_ends() {
+        let line = Line::new(&Arc::default());
+        let start = Instant::now();
+        line.take(LONG_BACKLOG_BYTES + 1).await;
+        assert!(start.elapsed() >= PATIENCE, "nobody used it");
+        let used = async { line.used(2) };
+        let both = async { tokio::join!(line.take(1), used) };
+        assert!(tokio::time::timeout(PATIENCE / 2, both).await.is_ok());
     }
 }
