@@ -85,7 +85,12 @@ impl Access {
     }
 
     /// What the holder of this key may do.
-    pub fn key(&self, key: &KeyData, algorithm: &Algorithm, visit: Visit) -> Result<Permissions, Refusal> {
+    pub fn key(
+        &self,
+        key: &KeyData,
+        algorithm: &Algorithm,
+        visit: Visit,
+    ) -> Result<Permissions, Refusal> {
         self.strong_enough(key, algorithm)?;
         let mut refusal = Refusal::Unknown;
         for line in self.lines(key).filter(|line| line.options.authority == Authority::Operator) {
@@ -98,7 +103,11 @@ impl Access {
     }
 
     /// What the holder of this certificate may do.
-    pub fn certificate(&self, certificate: &Certificate, visit: Visit) -> Result<Permissions, Refusal> {
+    pub fn certificate(
+        &self,
+        certificate: &Certificate,
+        visit: Visit,
+    ) -> Result<Permissions, Refusal> {
         let signed_with = certificate.signature().algorithm();
         self.strong_enough(certificate.public_key(), &signed_with)?;
         self.strong_enough(certificate.signature_key(), &signed_with)?;
@@ -106,7 +115,8 @@ impl Access {
         let mut refusal = Refusal::UnknownAuthority;
         for line in self.lines(certificate.signature_key()) {
             let Authority::Certificates { principals } = &line.options.authority else { continue };
-            let admitted = line.options.admit(visit).and_then(|()| names_one_of(certificate, principals));
+            let admitted =
+                line.options.admit(visit).and_then(|()| names_one_of(certificate, principals));
             match admitted {
                 Ok(()) => return demands.narrow(line.options.permissions()),
                 Err(reason) => refusal = reason,
@@ -127,7 +137,9 @@ impl Access {
             return Err(Refusal::Sha1);
         }
         match key {
-            KeyData::Rsa(rsa) if rsa.key_size() < SHORTEST_RSA_BITS => Err(Refusal::Short(rsa.key_size())),
+            KeyData::Rsa(rsa) if rsa.key_size() < SHORTEST_RSA_BITS => {
+                Err(Refusal::Short(rsa.key_size()))
+            }
             _ => Ok(()),
         }
     }
@@ -263,12 +275,7 @@ mod tests {
     }
 
     fn everything() -> Permissions {
-        Permissions {
-            pty: Switch::On,
-            forwarding: Switch::On,
-            permit_open: vec![],
-            command: None,
-        }
+        Permissions { pty: Switch::On, forwarding: Switch::On, permit_open: vec![], command: None }
     }
 
     fn builder() -> Builder {
@@ -350,22 +357,42 @@ mod tests {
             ),
             (
                 "cert-authority",
-                |b| b.valid_principal("root").unwrap().critical_option("force-command", "id").unwrap(),
+                |b| {
+                    b.valid_principal("root")
+                        .unwrap()
+                        .critical_option("force-command", "id")
+                        .unwrap()
+                },
                 Ok(Permissions { command: Some("id".into()), ..nothing.clone() }),
             ),
             (
                 "cert-authority,command=\"uptime\"",
-                |b| b.valid_principal("root").unwrap().critical_option("force-command", "id").unwrap(),
+                |b| {
+                    b.valid_principal("root")
+                        .unwrap()
+                        .critical_option("force-command", "id")
+                        .unwrap()
+                },
                 Err(Refusal::TwoCommands),
             ),
             (
                 "cert-authority",
-                |b| b.valid_principal("root").unwrap().critical_option("source-address", "10.0.0.0/8").unwrap(),
+                |b| {
+                    b.valid_principal("root")
+                        .unwrap()
+                        .critical_option("source-address", "10.0.0.0/8")
+                        .unwrap()
+                },
                 Err(Refusal::Source),
             ),
             (
                 "cert-authority",
-                |b| b.valid_principal("root").unwrap().critical_option("verify-required", "").unwrap(),
+                |b| {
+                    b.valid_principal("root")
+                        .unwrap()
+                        .critical_option("verify-required", "")
+                        .unwrap()
+                },
                 Err(Refusal::CriticalOption("verify-required".into())),
             ),
             ("cert-authority", |b| b.valid_principal("alice").unwrap(), Err(Refusal::Principal)),
@@ -393,7 +420,10 @@ mod tests {
             builder.valid_principal("root").unwrap();
         });
         let access = access("cert-authority", &private(1));
-        let at = |seconds| Visit { now: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), ..visit() };
+        let at = |seconds| Visit {
+            now: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            ..visit()
+        };
         let verdict = |seconds| access.certificate(&certificate, at(seconds)).map(|_| ());
         assert_eq!(verdict(NOW - 11), Err(Refusal::NotYetValid));
         assert_eq!(verdict(NOW - 10), Ok(()));

@@ -161,7 +161,9 @@ fn options_of(words: Vec<&str>) -> Result<KeyOptions, Error> {
             "from" => options.from = Some(pattern_of("from", &value("from")?)?),
             "command" => options.command = Some(value("command")?),
             "expiry-time" => options.expiry = Some(expiry(&value("expiry-time")?)?),
-            "permitopen" => options.permit_open.push(pattern_of("permitopen", &value("permitopen")?)?),
+            "permitopen" => {
+                options.permit_open.push(pattern_of("permitopen", &value("permitopen")?)?)
+            }
             "restrict" => (options.pty, options.forwarding) = (Switch::Off, Switch::Off),
             "pty" => options.pty = Switch::On,
             "no-pty" => options.pty = Switch::Off,
@@ -291,26 +293,37 @@ mod tests {
             ("RESTRICT,Port-Forwarding", KeyOptions { pty: Switch::Off, ..d() }),
             ("no-port-forwarding", KeyOptions { forwarding: Switch::Off, ..d() }),
             ("no-X11-forwarding,no-agent-forwarding,no-user-rc", d()),
-            (r#"command="echo \"a, b\" c""#, KeyOptions { command: Some(r#"echo "a, b" c"#.into()), ..d() }),
-            (r#"from="10.0.0.0/8,!10.1.1.1""#, KeyOptions {
-                from: Some("10.0.0.0/8,!10.1.1.1".parse().unwrap()),
-                ..d()
-            }),
-            (r#"permitopen="a:1",permitopen="b:*""#, KeyOptions {
-                permit_open: vec!["a:1".parse().unwrap(), "b:*".parse().unwrap()],
-                ..d()
-            }),
+            (
+                r#"command="echo \"a, b\" c""#,
+                KeyOptions { command: Some(r#"echo "a, b" c"#.into()), ..d() },
+            ),
+            (
+                r#"from="10.0.0.0/8,!10.1.1.1""#,
+                KeyOptions { from: Some("10.0.0.0/8,!10.1.1.1".parse().unwrap()), ..d() },
+            ),
+            (
+                r#"permitopen="a:1",permitopen="b:*""#,
+                KeyOptions {
+                    permit_open: vec!["a:1".parse().unwrap(), "b:*".parse().unwrap()],
+                    ..d()
+                },
+            ),
             ("expiry-time=20260101", KeyOptions { expiry: at(1_767_225_600), ..d() }),
             (r#"expiry-time="202402291230Z""#, KeyOptions { expiry: at(1_709_209_800), ..d() }),
             ("expiry-time=19700101000001", KeyOptions { expiry: at(1), ..d() }),
-            ("cert-authority", KeyOptions {
-                authority: Authority::Certificates { principals: vec![] },
-                ..d()
-            }),
-            (r#"principals="ops,root",cert-authority"#, KeyOptions {
-                authority: Authority::Certificates { principals: vec!["ops".into(), "root".into()] },
-                ..d()
-            }),
+            (
+                "cert-authority",
+                KeyOptions { authority: Authority::Certificates { principals: vec![] }, ..d() },
+            ),
+            (
+                r#"principals="ops,root",cert-authority"#,
+                KeyOptions {
+                    authority: Authority::Certificates {
+                        principals: vec!["ops".into(), "root".into()],
+                    },
+                    ..d()
+                },
+            ),
         ];
         for (text, expected) in table {
             assert_eq!(options(text), Ok(expected), "{text}");

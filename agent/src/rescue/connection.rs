@@ -96,10 +96,12 @@ pub async fn serve(server: Server) -> Result<(), Error> {
     tokio::select! {
         end = &mut session => log_end(source, "did not log in", end),
         login = tokio::time::timeout_at(deadline, login.changed()) => match login {
-            Ok(_) => {
+            Ok(Ok(())) => {
                 listener.write_all(&[LOGGED_IN]).await.map_err(Error::NoListener)?;
                 until_the_end(source, session, programs).await;
             }
+            // The connection has ended, and with it who could have told us of a login.
+            Ok(Err(_)) => log_end(source, "did not log in", session.await),
             Err(_) => log::warn!("ssh: {source} refused: it did not log in in time"),
         }
     }
@@ -118,7 +120,8 @@ async fn until_the_end(
     }
     let reason = "nothing runs here".to_owned();
     log::info!("ssh: {source} logged out: {reason}");
-    if let Err(error) = handle.disconnect(Disconnect::ByApplication, reason, "en".to_owned()).await {
+    if let Err(error) = handle.disconnect(Disconnect::ByApplication, reason, "en".to_owned()).await
+    {
         log::debug!("ssh: {source}: {error}");
     }
 }
@@ -160,8 +163,7 @@ fn client() -> io::Result<(TcpStream, Ends)> {
 }
 
 fn listener() -> io::Result<UnixStream> {
-    let listener =
-        std::os::unix::net::UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let listener = std::os::unix::net::UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
     listener.set_nonblocking(true)?;
     UnixStream::from_std(listener)
 }
@@ -309,12 +311,7 @@ impl Visitor {
         Auth::reject()
     }
 
-    fn decide(
-        &mut self,
-        user: &str,
-        what: &str,
-        verdict: Result<Permissions, Refusal>,
-    ) -> Auth {
+    fn decide(&mut self, user: &str, what: &str, verdict: Result<Permissions, Refusal>) -> Auth {
         if user != USER {
             return self.refuse(user, what, "there is no user but root");
         }
@@ -344,7 +341,12 @@ impl Visitor {
         })
     }
 
-    fn start(&mut self, id: ChannelId, purpose: Purpose, ssh: &mut Ssh) -> Result<(), russh::Error> {
+    fn start(
+        &mut self,
+        id: ChannelId,
+        purpose: Purpose,
+        ssh: &mut Ssh,
+    ) -> Result<(), russh::Error> {
         match self.try_start(id, purpose, ssh) {
             Ok(()) => ssh.channel_success(id),
             Err(error) => {
@@ -355,7 +357,8 @@ impl Visitor {
     }
 
     fn try_start(&mut self, id: ChannelId, purpose: Purpose, ssh: &mut Ssh) -> io::Result<()> {
-        let (Some(permissions), Some(open)) = (&self.permissions, self.channels.get_mut(&id)) else {
+        let (Some(permissions), Some(open)) = (&self.permissions, self.channels.get_mut(&id))
+        else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         // A channel runs one program in its life: RFC 4254 section 6.5.
@@ -492,12 +495,7 @@ impl Handler for Visitor {
         Ok(())
     }
 
-    async fn data(
-        &mut self,
-        id: ChannelId,
-        data: &[u8],
-        _: &mut Ssh,
-    ) -> Result<(), russh::Error> {
+    async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Ssh) -> Result<(), russh::Error> {
         if let Some(open) = self.channels.get(&id) {
             open.line.take(data.len()).await;
         }
@@ -593,7 +591,12 @@ impl Handler for Visitor {
         Ok(())
     }
 
-    async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Ssh) -> Result<(), russh::Error> {
+    async fn signal(
+        &mut self,
+        id: ChannelId,
+        signal: Sig,
+        _: &mut Ssh,
+    ) -> Result<(), russh::Error> {
         if let Some(program) = self.channels.get(&id).and_then(|open| open.program.as_ref()) {
             program.signal(&signal);
         }

@@ -100,8 +100,12 @@ impl Server {
         };
         while let Some(word) = words.next() {
             match word.to_str() {
-                Some("--listen") => server.listen.push(value("--listen", "ADDRESS:PORT", words.next())?),
-                Some("--root") => server.root = words.next().ok_or(Error::Missing("--root"))?.into(),
+                Some("--listen") => {
+                    server.listen.push(value("--listen", "ADDRESS:PORT", words.next())?)
+                }
+                Some("--root") => {
+                    server.root = words.next().ok_or(Error::Missing("--root"))?.into()
+                }
                 Some("--name") => server.names.push(value("--name", "a name", words.next())?),
                 Some("--login-grace") => {
                     let seconds = value("--login-grace", "seconds", words.next())?;
@@ -182,7 +186,11 @@ mod tests {
             (&["--root"], Err(Error::Missing("--root"))),
             (
                 &["--listen", "22"],
-                Err(Error::Value { option: "--listen", wanted: "ADDRESS:PORT", value: "22".into() }),
+                Err(Error::Value {
+                    option: "--listen",
+                    wanted: "ADDRESS:PORT",
+                    value: "22".into(),
+                }),
             ),
         ];
         for (words, expected) in table {

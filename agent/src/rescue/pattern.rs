@@ -43,7 +43,8 @@ impl std::str::FromStr for SourceList {
 impl SourceList {
     /// Whether a connection from this address is meant. An exclusion wins over everything else.
     pub fn contains(&self, source: IpAddr) -> bool {
-        let matching = |sign| self.0.iter().any(|(of, pattern)| *of == sign && pattern.contains(source));
+        let matching =
+            |sign| self.0.iter().any(|(of, pattern)| *of == sign && pattern.contains(source));
         !matching(Sign::Excluded) && matching(Sign::Included)
     }
 }

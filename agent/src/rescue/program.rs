@@ -54,7 +54,9 @@ impl Purpose {
         match (command, self) {
             (None, purpose) => (purpose, None),
             (Some("internal-sftp"), _) => (Self::Sftp, None),
-            (Some(command), Self::Command(original)) => (Self::Command(command.into()), Some(original)),
+            (Some(command), Self::Command(original)) => {
+                (Self::Command(command.into()), Some(original))
+            }
             (Some(command), _) => (Self::Command(command.into()), None),
         }
     }
@@ -135,7 +137,8 @@ impl Program {
         handle: Handle,
         line: Arc<Line>,
     ) -> io::Result<Self> {
-        let mut leading: Vec<OsString> = vec![OURSELVES.into(), "rescue".into(), "--terminal".into()];
+        let mut leading: Vec<OsString> =
+            vec![OURSELVES.into(), "rescue".into(), "--terminal".into()];
         leading.extend(words(&session.purpose));
         let mut command = command(&leading, session);
         command.env("SSH_TTY", &terminal.name);
@@ -149,14 +152,17 @@ impl Program {
         #[expect(deprecated, reason = "an OwnedFd keeps its descriptor, so there is no duty left")]
         let master = Arc::new(AsyncFd::new(terminal.master)?);
         let run = Run { leader: Arc::clone(&leader), child, handle, line };
-        let message = if session.purpose == Purpose::Shell { session.message.clone() } else { vec![] };
+        let message =
+            if session.purpose == Purpose::Shell { session.message.clone() } else { vec![] };
         tokio::spawn(run.with_terminal(channel, Arc::clone(&master), message));
         Ok(Self { leader, terminal: Some(master) })
     }
 
     /// The client's window has changed.
     pub fn resize(&self, size: Winsize) {
-        if let Some(Err(error)) = self.terminal.as_ref().map(|master| terminal::resize(master, size)) {
+        if let Some(Err(error)) =
+            self.terminal.as_ref().map(|master| terminal::resize(master, size))
+        {
             log::debug!("ssh: cannot resize a terminal: {error}");
         }
     }
@@ -220,9 +226,9 @@ fn shell(arguments: &[OsString]) -> Vec<OsString> {
 }
 
 fn command(words: &[OsString], session: &Session) -> Command {
-    let (name, arguments) = words.split_first().map_or((OsStr::new(SHELL), &[][..]), |(name, rest)| {
-        (name.as_os_str(), rest)
-    });
+    let (name, arguments) = words
+        .split_first()
+        .map_or((OsStr::new(SHELL), &[][..]), |(name, rest)| (name.as_os_str(), rest));
     let mut command = Command::new(name);
     command.args(arguments).env_clear().envs(environment(session));
     if Path::new(HOME).is_dir() {
@@ -274,7 +280,9 @@ impl Run {
         let (mut from_client, to_client) = channel.split();
         let (stdin, stdout, stderr) =
             (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
-        let (Some(stdin), Some(mut stdout), Some(mut stderr)) = (stdin, stdout, stderr) else { return };
+        let (Some(stdin), Some(mut stdout), Some(mut stderr)) = (stdin, stdout, stderr) else {
+            return;
+        };
         let line = Arc::clone(&self.line);
         let input = async {
             flow::receive(&mut from_client, stdin, &line).await;
@@ -337,7 +345,11 @@ impl Run {
         log_end(closed.await);
     }
 
-    async fn report(&self, channel: &ChannelWriteHalf<Msg>, end: ExitStatus) -> Result<(), russh::Error> {
+    async fn report(
+        &self,
+        channel: &ChannelWriteHalf<Msg>,
+        end: ExitStatus,
+    ) -> Result<(), russh::Error> {
         let Some(signal) = end.signal() else {
             let status = end.code().and_then(|code| u32::try_from(code).ok());
             return channel.exit_status(status.unwrap_or(UNKNOWN_STATUS)).await;

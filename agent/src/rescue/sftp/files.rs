@@ -75,7 +75,11 @@ const DONE: Result<(), Refusal> = Err(Refusal::Code(Code::Ok, "ok"));
 
 impl Files {
     /// Adds the reply to one request.
-    pub fn answer(&mut self, request: &mut Fields<'_>, replies: &mut Replies) -> Result<(), Malformed> {
+    pub fn answer(
+        &mut self,
+        request: &mut Fields<'_>,
+        replies: &mut Replies,
+    ) -> Result<(), Malformed> {
         let kind = request.byte()?;
         let id = request.u32()?;
         if kind == 1 {
@@ -129,13 +133,22 @@ impl Files {
         }
     }
 
-    fn extended(&self, id: u32, request: &mut Fields<'_>, replies: &mut Replies) -> Result<(), Refusal> {
+    fn extended(
+        &self,
+        id: u32,
+        request: &mut Fields<'_>,
+        replies: &mut Replies,
+    ) -> Result<(), Refusal> {
         match request.string()? {
             b"posix-rename@openssh.com" => done(fs::rename(path(request)?, path(request)?)),
             b"hardlink@openssh.com" => done(fs::hard_link(path(request)?, path(request)?)),
             b"fsync@openssh.com" => done(self.file(request)?.0.sync_all()),
-            b"expand-path@openssh.com" => add_name(replies, id, &real_path(&expand(path(request)?))?),
-            b"statvfs@openssh.com" => add_statvfs(replies, id, &rustix::fs::statvfs(path(request)?)?),
+            b"expand-path@openssh.com" => {
+                add_name(replies, id, &real_path(&expand(path(request)?))?)
+            }
+            b"statvfs@openssh.com" => {
+                add_statvfs(replies, id, &rustix::fs::statvfs(path(request)?)?)
+            }
             b"fstatvfs@openssh.com" => {
                 add_statvfs(replies, id, &rustix::fs::fstatvfs(self.file(request)?.0)?)
             }
@@ -162,7 +175,12 @@ impl Files {
         }
     }
 
-    fn open(&mut self, id: u32, request: &mut Fields<'_>, replies: &mut Replies) -> Result<(), Refusal> {
+    fn open(
+        &mut self,
+        id: u32,
+        request: &mut Fields<'_>,
+        replies: &mut Replies,
+    ) -> Result<(), Refusal> {
         let path = path(request)?;
         let flags = request.u32()?;
         let mode = Wishes::read(request)?.mode.unwrap_or(0o666);
@@ -181,7 +199,12 @@ impl Files {
         DONE
     }
 
-    fn read(&self, id: u32, request: &mut Fields<'_>, replies: &mut Replies) -> Result<(), Refusal> {
+    fn read(
+        &self,
+        id: u32,
+        request: &mut Fields<'_>,
+        replies: &mut Replies,
+    ) -> Result<(), Refusal> {
         let (file, _) = self.file(request)?;
         let offset = request.u64()?;
         let length = request.u32()?.min(LONGEST_TRANSFER) as usize;
@@ -242,7 +265,8 @@ impl Files {
         request: &mut Fields<'_>,
         replies: &mut Replies,
     ) -> Result<(), Refusal> {
-        let Some(Open::Directory { path, entries, dots }) = self.open.get_mut(&handle(request)?) else {
+        let Some(Open::Directory { path, entries, dots }) = self.open.get_mut(&handle(request)?)
+        else {
             return Err(NO_HANDLE);
         };
         let mut names = Vec::new();

@@ -1,0 +1,11 @@
+//! The rescue role, as OpenSSH's own programs meet it on loopback.
+//!
+//! Needs root, `ssh`, `sftp`, `scp`, `ssh-keygen`, `python3`; `ssh-audit` is taken from PyPI if it is
+//! not there.
+
+mod rescue_access;
+mod rescue_files;
+mod rescue_hostile;
+mod rescue_sessions;
+mod security_key;
+mod server;
