@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 
 /// Shows an error followed by each of its causes.
-pub struct Chain<'a>(pub &'a (dyn Error + 'a));
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'a));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,43 +1,147 @@
 //! The ramdisk's one program. Its name or its first argument picks the role.
 
+mod artifact;
+mod attempt;
+mod boot;
+mod build_info;
+mod bzimage;
 mod chain;
+mod client;
+mod clock;
+mod commands;
+mod console;
+mod dhcp;
+mod fetch;
+mod init;
+mod interfaces;
+mod kexec;
+mod kmsg;
+mod leave;
+mod links;
+mod memory;
+mod mounts;
+mod netlink;
+mod network;
+mod pid1;
+mod policy;
+mod progress;
+mod reap;
+mod report;
 mod rescue;
+mod resolv;
+mod resolve;
+mod retry;
+mod settle;
+mod shell;
+mod signals;
+mod size;
+mod spawn;
+mod supervise;
+mod sys;
+mod tls;
+mod utc;
+mod verify;
+mod wallclock;
+mod watch;
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::kmsg::Readers;
+use crate::pid1::Pid1;
+
+/// What this program can be.
+struct Role {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> ExitCode,
+}
+
+const ROLES: &[Role] = &[
+    Role { name: "init", about: "PID 1: starts the others and leaves the kernel", run: init::run },
+    Role { name: "boot", about: "network, boot document, files, commands", run: boot::run },
+    Role { name: "rescue", about: "the ssh server", run: rescue::run },
+    Role { name: "epoxy_client", about: "one boot document, on any Linux", run: client::run },
+    Role { name: "kexec", about: "loads the next kernel and enters it", run: kexec::run },
+    Role { name: "shell", about: "a shell on the console, started by init", run: shell::run },
+    Role { name: "settle", about: "writes disks back, started by init", run: settle::run },
+];
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_default();
-    if log::set_logger(&StandardError).is_ok() {
-        log::set_max_level(log::LevelFilter::Info);
-    }
-    if Path::new(&name).file_name() == Some("rescue".as_ref()) {
-        return rescue::run(arguments.collect());
-    }
-    match arguments.next() {
-        Some(role) if role == "rescue" => rescue::run(arguments.collect()),
-        role => unknown(role.unwrap_or_default()),
+    let words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    match pick(std::process::id(), &words) {
+        Some((role, arguments)) => become_role(role, arguments),
+        None => help(words.get(1).is_some_and(|word| word == "--help" || word == "-h")),
     }
 }
 
-fn unknown(role: OsString) -> ExitCode {
-    log::error!("expected a role, got \"{}\"", role.display());
-    ExitCode::FAILURE
+/// PID 1 is *init* whatever the kernel passes on: unknown words of its command line come as
+/// arguments. Otherwise the name under which we were called decides, then the first argument.
+fn pick(pid: u32, words: &[String]) -> Option<(&'static Role, &[String])> {
+    let (called, arguments) = words.split_first()?;
+    if pid == 1 {
+        return Some((role_named("init")?, arguments));
+    }
+    let called = Path::new(called).file_name().and_then(|name| name.to_str());
+    match called.filter(|name| *name != "init").and_then(role_named) {
+        Some(role) => Some((role, arguments)),
+        None => arguments.split_first().and_then(|(name, rest)| Some((role_named(name)?, rest))),
+    }
 }
 
-/// Lines for whoever runs us by hand.
-struct StandardError;
+fn role_named(name: &str) -> Option<&'static Role> {
+    ROLES.iter().find(|role| role.name == name)
+}
 
-impl log::Log for StandardError {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
+fn become_role(role: &Role, arguments: &[String]) -> ExitCode {
+    if role.name != "init" {
+        begin(role);
     }
+    (role.run)(arguments)
+}
 
-    fn log(&self, record: &log::Record<'_>) {
-        eprintln!("{}: {}", record.level(), record.args());
+/// In our own ramdisk a role is a child of PID 1, and the log is the machine's.
+fn begin(role: &Role) {
+    if Pid1::find() != Pid1::Ours {
+        return kmsg::start(Readers::User);
     }
+    let begun = spawn::begin(role.name);
+    kmsg::start(Readers::Machine);
+    if let Err(error) = begun {
+        log::warn!("cannot begin a session: {error}");
+    }
+}
 
-    fn flush(&self) {}
+fn help(asked: bool) -> ExitCode {
+    println!("usage: agent ROLE [ARGUMENT...], or a link to it that is named like the role\n");
+    for Role { name, about, .. } in ROLES {
+        println!("  {name:14}{about}");
+    }
+    println!("\n`agent ROLE --help` tells more.");
+    if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_role_is_picked_by_pid_then_name_then_first_argument() {
+        for (pid, words, expected) in [
+            (1, "/init", Some(("init", ""))),
+            (1, "/init kexec -e", Some(("init", "kexec -e"))),
+            (7, "/sbin/kexec -e", Some(("kexec", "-e"))),
+            (7, "init shell", Some(("shell", ""))),
+            (7, "output/agent kexec --help", Some(("kexec", "--help"))),
+            (7, "output/agent", None),
+            (7, "output/agent --help", None),
+        ] {
+            let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            let picked = pick(pid, &words);
+            let picked = picked.map(|(role, arguments)| (role.name, arguments.join(" ")));
+            let expected = expected.map(|(name, arguments)| (name, arguments.to_owned()));
+            assert_eq!(picked, expected, "{words:?}");
+        }
+    }
 }

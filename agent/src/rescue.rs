@@ -33,12 +33,19 @@ use host_key::HostKey;
 use options::{Server, Task};
 
 /// Runs the role with the arguments after its name.
-pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    let end = Task::parse(arguments).map_err(Box::from).and_then(perform);
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let end = Task::parse(exact(arguments)).map_err(Box::from).and_then(perform);
     end.unwrap_or_else(|error| {
         log::error!("rescue: {}", Chain(&*error));
         ExitCode::FAILURE
     })
+}
+
+/// The same arguments as they were given: commands and file names may be any bytes.
+fn exact(arguments: &[String]) -> Vec<OsString> {
+    let given = std::env::args_os();
+    let before = given.len().saturating_sub(arguments.len());
+    given.skip(before).collect()
 }
 
 fn perform(task: Task) -> Result<ExitCode, Box<dyn Error>> {

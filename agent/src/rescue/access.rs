@@ -17,39 +17,39 @@ use super::authorized_keys::{Authority, AuthorizedKey, KeyOptions, Switch};
 use super::pattern::{Destination, SourceList};
 
 /// The only user there is.
-pub const USER: &str = "root";
+pub(crate) const USER: &str = "root";
 
 /// Shorter RSA keys can be factored.
 const SHORTEST_RSA_BITS: u32 = 2048;
 
 /// The keys that the image and its documents name.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
-    pub keys: Vec<AuthorizedKey>,
-    pub revoked: Vec<KeyData>,
+pub(crate) struct Access {
+    pub(crate) keys: Vec<AuthorizedKey>,
+    pub(crate) revoked: Vec<KeyData>,
 }
 
 /// Where a proof comes from, and when.
 #[derive(Debug, Clone, Copy)]
-pub struct Visit {
-    pub source: IpAddr,
-    pub now: SystemTime,
+pub(crate) struct Visit {
+    pub(crate) source: IpAddr,
+    pub(crate) now: SystemTime,
 }
 
 /// What a login may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permissions {
-    pub pty: Switch,
-    pub forwarding: Switch,
+pub(crate) struct Permissions {
+    pub(crate) pty: Switch,
+    pub(crate) forwarding: Switch,
     /// Empty means everywhere.
-    pub permit_open: Vec<Destination>,
+    pub(crate) permit_open: Vec<Destination>,
     /// Runs whatever the client asked for.
-    pub command: Option<String>,
+    pub(crate) command: Option<String>,
 }
 
 /// Why a proof was not enough.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     #[error("this key is not authorized")]
     Unknown,
     #[error("this key is revoked")]
@@ -80,12 +80,12 @@ pub enum Refusal {
 
 impl Access {
     /// Whether a certificate could be good at all.
-    pub fn knows_an_authority(&self) -> bool {
+    pub(crate) fn knows_an_authority(&self) -> bool {
         self.keys.iter().any(|key| key.options.authority != Authority::Operator)
     }
 
     /// What the holder of this key may do.
-    pub fn key(
+    pub(crate) fn key(
         &self,
         key: &KeyData,
         algorithm: &Algorithm,
@@ -103,7 +103,7 @@ impl Access {
     }
 
     /// What the holder of this certificate may do.
-    pub fn certificate(
+    pub(crate) fn certificate(
         &self,
         certificate: &Certificate,
         visit: Visit,

@@ -10,17 +10,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Connections that have not logged in, in all. Each is a process of about 1 MiB.
-pub const MOST_STRANGERS: usize = 32;
+pub(crate) const MOST_STRANGERS: usize = 32;
 
 /// Connections that have not logged in, from one address.
-pub const MOST_PER_SOURCE: usize = 16;
+pub(crate) const MOST_PER_SOURCE: usize = 16;
 
 /// Connections that have logged in.
-pub const MOST_LOGINS: usize = 10;
+pub(crate) const MOST_LOGINS: usize = 10;
 
 /// Names a connection; later ones are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Number(pub u64);
+pub(crate) struct Number(pub(crate) u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -30,7 +30,7 @@ enum State {
 
 /// All connections that are open.
 #[derive(Debug, Default)]
-pub struct Admission {
+pub(crate) struct Admission {
     next: u64,
     connections: BTreeMap<Number, State>,
 }
@@ -38,7 +38,7 @@ pub struct Admission {
 /// What a connection that proved who it is may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Login {
+pub(crate) enum Login {
     Welcome,
     /// There are [`MOST_LOGINS`] already.
     Full,
@@ -47,7 +47,7 @@ pub enum Login {
 impl Admission {
     /// Takes in a newcomer; the second value is the one that has to go for it.
     #[must_use]
-    pub fn admit(&mut self, source: IpAddr, random: u64) -> (Number, Option<Number>) {
+    pub(crate) fn admit(&mut self, source: IpAddr, random: u64) -> (Number, Option<Number>) {
         let victim = self.victim(source, random);
         if let Some(victim) = victim {
             self.forget(victim);
@@ -59,7 +59,7 @@ impl Admission {
     }
 
     /// A connection has logged in; from now on it is never the one that has to go.
-    pub fn log_in(&mut self, number: Number) -> Login {
+    pub(crate) fn log_in(&mut self, number: Number) -> Login {
         let logins = self.connections.values().filter(|state| **state == State::LoggedIn).count();
         if logins >= MOST_LOGINS {
             return Login::Full;
@@ -69,7 +69,7 @@ impl Admission {
     }
 
     /// A connection has ended.
-    pub fn forget(&mut self, number: Number) {
+    pub(crate) fn forget(&mut self, number: Number) {
         self.connections.remove(&number);
     }
 

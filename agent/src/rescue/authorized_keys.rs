@@ -14,27 +14,27 @@ use super::pattern::{self, Destination, SourceList};
 
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuthorizedKey {
-    pub key: KeyData,
-    pub options: KeyOptions,
+pub(crate) struct AuthorizedKey {
+    pub(crate) key: KeyData,
+    pub(crate) options: KeyOptions,
 }
 
 /// What a key is good for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyOptions {
-    pub authority: Authority,
-    pub from: Option<SourceList>,
-    pub command: Option<String>,
-    pub expiry: Option<SystemTime>,
-    pub pty: Switch,
-    pub forwarding: Switch,
+pub(crate) struct KeyOptions {
+    pub(crate) authority: Authority,
+    pub(crate) from: Option<SourceList>,
+    pub(crate) command: Option<String>,
+    pub(crate) expiry: Option<SystemTime>,
+    pub(crate) pty: Switch,
+    pub(crate) forwarding: Switch,
     /// Empty means everywhere.
-    pub permit_open: Vec<Destination>,
+    pub(crate) permit_open: Vec<Destination>,
 }
 
 /// Whose key this is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Authority {
+pub(crate) enum Authority {
     /// An operator's own.
     #[default]
     Operator,
@@ -44,7 +44,7 @@ pub enum Authority {
 
 /// Whether something is allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Switch {
+pub(crate) enum Switch {
     #[default]
     On,
     Off,
@@ -53,14 +53,14 @@ pub enum Switch {
 /// A line that was left out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("line {line}")]
-pub struct LineError {
-    pub line: usize,
-    pub source: Error,
+pub(crate) struct LineError {
+    pub(crate) line: usize,
+    pub(crate) source: Error,
 }
 
 /// What is wrong with a line.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("expected a public key, got \"{0}\"")]
     Key(String),
     #[error("expected an option that we honour, got \"{0}\"")]
@@ -78,7 +78,7 @@ pub enum Error {
 }
 
 /// Reads the whole file: the keys, and the lines that were left out.
-pub fn parse(text: &str) -> (Vec<AuthorizedKey>, Vec<LineError>) {
+pub(crate) fn parse(text: &str) -> (Vec<AuthorizedKey>, Vec<LineError>) {
     let mut keys = Vec::new();
     let mut errors = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -95,7 +95,7 @@ pub fn parse(text: &str) -> (Vec<AuthorizedKey>, Vec<LineError>) {
 }
 
 /// Reads a list of keys without options; one bad line spoils it, as it may name the key that was lost.
-pub fn parse_revoked(text: &str) -> Result<Vec<KeyData>, LineError> {
+pub(crate) fn parse_revoked(text: &str) -> Result<Vec<KeyData>, LineError> {
     let (keys, errors) = parse(text);
     match errors.into_iter().next() {
         Some(error) => Err(error),

@@ -64,7 +64,7 @@ const MOST_MISSED: usize = 10;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("expected a connection as standard input")]
     NoConnection(#[source] io::Error),
     #[error("expected the listener as standard output")]
@@ -74,7 +74,7 @@ pub enum Error {
 }
 
 /// Serves the connection until it ends.
-pub async fn serve(server: Server) -> Result<(), Error> {
+pub(crate) async fn serve(server: Server) -> Result<(), Error> {
     let deadline = Instant::now() + server.login_grace;
     let (stream, ends) = client().map_err(Error::NoConnection)?;
     let mut listener = listener().map_err(Error::NoListener)?;
@@ -90,8 +90,14 @@ pub async fn serve(server: Server) -> Result<(), Error> {
     let started = russh::server::run_stream(Arc::new(config), stream, visitor);
     let mut session = match tokio::time::timeout_at(deadline, started).await {
         Ok(Ok(session)) => session,
-        Ok(Err(error)) => return Ok(log::info!("ssh: {source} did not log in: {}", Chain(&error))),
-        Err(_) => return Ok(log::warn!("ssh: {source} refused: it did not speak in time")),
+        Ok(Err(error)) => {
+            log_end(source, "did not log in", Err(error));
+            return Ok(());
+        }
+        Err(_) => {
+            log::warn!("ssh: {source} refused: it did not speak in time");
+            return Ok(());
+        }
     };
     tokio::select! {
         end = &mut session => log_end(source, "did not log in", end),

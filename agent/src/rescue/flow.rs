@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The most that a packet carries.
-pub const PACKET_BYTES: u32 = 32 * 1024;
+pub(crate) const PACKET_BYTES: u32 = 32 * 1024;
 
 /// Input that waits for its reader; enough to keep a pipe busy.
 const LONG_BACKLOG_BYTES: usize = 1024 * 1024;
@@ -32,21 +32,21 @@ const BAD_BACKLOG_BYTES: usize = 8 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a client may send before we answer, if its data is used: 10 ms at 200 MB/s and more.
-pub const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+pub(crate) const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// The same if it is not: a grant of the client is never behind more than this.
 const NARROW_WINDOW_BYTES: u32 = 2 * PACKET_BYTES;
 
 /// Output of all channels of a connection that waits to be sent.
 #[derive(Default)]
-pub struct Output {
+pub(crate) struct Output {
     waiting: AtomicUsize,
     waits: Notify,
 }
 
 /// What the connection and the task of one channel tell each other.
 #[derive(Default)]
-pub struct Line {
+pub(crate) struct Line {
     backlog_bytes: AtomicUsize,
     drained: Notify,
     hung_up: Notify,
@@ -55,12 +55,12 @@ pub struct Line {
 
 impl Line {
     /// A line of the connection with this output.
-    pub fn new(output: &Arc<Output>) -> Arc<Self> {
+    pub(crate) fn new(output: &Arc<Output>) -> Arc<Self> {
         Arc::new(Self { output: Arc::clone(output), ..Self::default() })
     }
 
     /// Input has arrived; returns when the connection may go on.
-    pub async fn take(&self, bytes: usize) {
+    pub(crate) async fn take(&self, bytes: usize) {
         self.backlog_bytes.fetch_add(bytes, Ordering::Relaxed);
         let start = Instant::now();
         while let Some(patience) = self.patience() {
@@ -73,7 +73,7 @@ impl Line {
     }
 
     /// What the client may send from now on before it needs a grant of ours.
-    pub fn window_bytes(&self) -> u32 {
+    pub(crate) fn window_bytes(&self) -> u32 {
         match self.backlog_bytes.load(Ordering::Relaxed) {
             0..=LONG_BACKLOG_BYTES => WINDOW_BYTES,
             _ => NARROW_WINDOW_BYTES,
@@ -95,12 +95,12 @@ impl Line {
     }
 
     /// The client has closed the channel.
-    pub fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         self.hung_up.notify_one();
     }
 
     /// Returns when the client has closed the channel.
-    pub async fn hung_up(&self) {
+    pub(crate) async fn hung_up(&self) {
         self.hung_up.notified().await;
     }
 
@@ -112,13 +112,13 @@ impl Line {
 
 /// Which of a program's outputs.
 #[derive(Debug, Clone, Copy)]
-pub enum Stream {
+pub(crate) enum Stream {
     Output,
     Errors,
 }
 
 /// Sends what `source` has until it ends.
-pub async fn send(
+pub(crate) async fn send(
     source: &mut (impl AsyncRead + Unpin),
     stream: Stream,
     channel: &ChannelWriteHalf<Msg>,
@@ -136,7 +136,7 @@ pub async fn send(
 }
 
 /// Sends some bytes.
-pub async fn send_bytes(
+pub(crate) async fn send_bytes(
     bytes: Vec<u8>,
     stream: Stream,
     channel: &ChannelWriteHalf<Msg>,
@@ -155,7 +155,11 @@ pub async fn send_bytes(
 
 /// Writes what the client sends; at its end of file, closes `sink`. What a reader that has gone
 /// leaves is thrown away. Returns at the end of file, or when the channel is closed.
-pub async fn receive(channel: &mut ChannelReadHalf, sink: impl AsyncWrite + Unpin, line: &Line) {
+pub(crate) async fn receive(
+    channel: &mut ChannelReadHalf,
+    sink: impl AsyncWrite + Unpin,
+    line: &Line,
+) {
     let mut sink = Some(sink);
     while let Some(message) = channel.wait().await {
         match message {

@@ -35,7 +35,7 @@ enum Error {
 }
 
 /// Connects, tells the client whether that worked, and moves bytes until both ends are done.
-pub async fn connect(
+pub(crate) async fn connect(
     host: String,
     port: u16,
     channel: Channel<Msg>,

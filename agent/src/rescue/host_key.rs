@@ -24,14 +24,14 @@ const END: &str = "-----END OPENSSH PRIVATE KEY-----\n";
 
 /// The machine's key, and what its owner signed about it.
 #[derive(Debug, Clone)]
-pub struct HostKey {
-    pub key: PrivateKey,
-    pub certificate: Option<Certificate>,
+pub(crate) struct HostKey {
+    pub(crate) key: PrivateKey,
+    pub(crate) certificate: Option<Certificate>,
 }
 
 /// Why there is no host key.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot understand {path}")]
@@ -48,7 +48,7 @@ pub enum Error {
 
 impl HostKey {
     /// The key of the image below `root`, or the one in use since the machine started.
-    pub fn load(root: &Path) -> Result<Option<Self>, Error> {
+    pub(crate) fn load(root: &Path) -> Result<Option<Self>, Error> {
         if let Some(key) = read_key(&root.join(OF_THE_IMAGE))? {
             let certificate = read_certificate(&root.join(CERTIFICATE))?;
             return Ok(Some(Self { key, certificate }));
@@ -58,26 +58,26 @@ impl HostKey {
     }
 
     /// A new key.
-    pub fn make() -> Result<Self, Error> {
+    pub(crate) fn make() -> Result<Self, Error> {
         let mut random = russh::keys::key::safe_rng();
         let key = PrivateKey::random(&mut random, Algorithm::Ed25519).map_err(Error::Make)?;
         Ok(Self { key, certificate: None })
     }
 
     /// Keeps a new key below `root` until the machine restarts.
-    pub fn keep(&self, root: &Path) -> Result<(), Error> {
+    pub(crate) fn keep(&self, root: &Path) -> Result<(), Error> {
         let path = root.join(SINCE_START);
         let text = self.key.to_openssh(LineEnding::LF).map_err(Error::Make)?;
         write_private(&path, text.as_bytes()).map_err(|source| Error::Keep { path, source })
     }
 
     /// As operators compare it: `SHA256:...`.
-    pub fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         self.key.public_key().fingerprint(HashAlg::Sha256).to_string()
     }
 
     /// One line for an operator's `known_hosts`.
-    pub fn known_hosts(&self, names: &[String]) -> Result<String, Error> {
+    pub(crate) fn known_hosts(&self, names: &[String]) -> Result<String, Error> {
         let mut key = self.key.public_key().clone();
         key.set_comment("");
         let key = key.to_openssh().map_err(Error::Make)?;
@@ -85,7 +85,7 @@ impl HostKey {
     }
 
     /// For a child of ours, through a pipe.
-    pub fn hand_over(&self) -> Result<String, Error> {
+    pub(crate) fn hand_over(&self) -> Result<String, Error> {
         let mut text = self.key.to_openssh(LineEnding::LF).map_err(Error::Make)?.to_string();
         if let Some(certificate) = &self.certificate {
             text.push_str(&certificate.to_openssh().map_err(Error::Make)?);
@@ -94,7 +94,7 @@ impl HostKey {
     }
 
     /// What [`HostKey::hand_over`] wrote.
-    pub fn take_over(text: &str) -> Result<Self, Error> {
+    pub(crate) fn take_over(text: &str) -> Result<Self, Error> {
         let parse = |error| Error::HandOver(Some(error));
         let end = text.find(END).ok_or(Error::HandOver(None))? + END.len();
         let (key, certificate) = text.split_at(end);

@@ -34,20 +34,20 @@ const GRACE_OF_GRACE: Duration = Duration::from_secs(5);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// The byte with which a child says that its client has logged in.
-pub const LOGGED_IN: u8 = b'a';
+pub(crate) const LOGGED_IN: u8 = b'a';
 
 /// Our own program, even after its file is gone.
-pub const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
 
 /// Why nobody can connect.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("cannot listen on {address}")]
     Bind { address: SocketAddr, source: io::Error },
 }
 
 /// Binds what was asked for; without a wish every address, IPv4 only where there is no IPv6.
-pub async fn bind(wishes: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
+pub(crate) async fn bind(wishes: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
     if !wishes.is_empty() {
         let mut listeners = Vec::new();
         for address in wishes {
@@ -69,7 +69,7 @@ async fn bind_one(address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// Serves all connections of all listeners, for ever.
-pub async fn serve(listeners: Vec<TcpListener>, server: Server, host_key: String) {
+pub(crate) async fn serve(listeners: Vec<TcpListener>, server: Server, host_key: String) {
     let house = Rc::new(House {
         server,
         host_key,
@@ -97,7 +97,7 @@ async fn accept_all(listener: TcpListener, house: Rc<House>) {
 }
 
 /// An IPv4 client of a dual-stack socket has an IPv4 address.
-pub fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

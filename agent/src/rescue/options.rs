@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Shown by `rescue --help`.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Usage: rescue [OPTION]...
 
 The ssh server of the ramdisk: root only, public keys and certificates only.
@@ -42,7 +42,7 @@ const DEFAULT_NAME: &str = "192.168.0.2";
 
 /// What this process is for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     Help,
     Listen(Server),
     Connection(Server),
@@ -53,20 +53,20 @@ pub enum Task {
 
 /// How to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
+pub(crate) struct Server {
     /// Empty means port 22 on every address.
-    pub listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<SocketAddr>,
     /// Where `/` is, for our own files.
-    pub root: PathBuf,
+    pub(crate) root: PathBuf,
     /// What operators call this machine.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// How long a connection may take to log in.
-    pub login_grace: Duration,
+    pub(crate) login_grace: Duration,
 }
 
 /// Why the arguments are not understood.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("expected an option, got \"{0}\"")]
     Unknown(String),
     #[error("expected a value after {0}")]
@@ -77,7 +77,7 @@ pub enum Error {
 
 impl Task {
     /// Understands the arguments after the role's name.
-    pub fn parse(arguments: Vec<OsString>) -> Result<Self, Error> {
+    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Self, Error> {
         let mut words = arguments.into_iter().peekable();
         match words.peek().and_then(|word| word.to_str()) {
             Some("--help" | "-h") => Ok(Self::Help),
@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// The arguments that make a child serve as this server does.
-    pub fn for_connection(&self) -> Vec<OsString> {
+    pub(crate) fn for_connection(&self) -> Vec<OsString> {
         let grace = self.login_grace.as_secs().to_string();
         vec![
             "rescue".into(),

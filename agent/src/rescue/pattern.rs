@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 /// A comma-separated list of addresses, networks and wildcards, `!` before those that are excluded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceList(Vec<(Sign, Source)>);
+pub(crate) struct SourceList(Vec<(Sign, Source)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
@@ -23,7 +23,7 @@ enum Source {
 
 /// Why a list of sources or destinations is not understood.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("expected ADDRESS/BITS, got \"{0}\"")]
     Network(String),
     #[error("expected a pattern, got nothing")]
@@ -42,7 +42,7 @@ impl std::str::FromStr for SourceList {
 
 impl SourceList {
     /// Whether a connection from this address is meant. An exclusion wins over everything else.
-    pub fn contains(&self, source: IpAddr) -> bool {
+    pub(crate) fn contains(&self, source: IpAddr) -> bool {
         let matching =
             |sign| self.0.iter().any(|(of, pattern)| *of == sign && pattern.contains(source));
         !matching(Sign::Excluded) && matching(Sign::Included)
@@ -100,7 +100,7 @@ fn bits_of(address: IpAddr) -> (u128, u8) {
 }
 
 /// Whether text is what the pattern means: `*` is any text, `?` any one character.
-pub fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut star = None;
@@ -129,7 +129,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 
 /// Where a key may have us connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
+pub(crate) struct Destination {
     host: String,
     /// None means every port.
     port: Option<u16>,
@@ -155,7 +155,7 @@ impl std::str::FromStr for Destination {
 
 impl Destination {
     /// Whether this host, as the client wrote it, and this port are meant.
-    pub fn contains(&self, host: &str, port: u16) -> bool {
+    pub(crate) fn contains(&self, host: &str, port: u16) -> bool {
         let host_is_meant = self.host == "*" || self.host == host.to_ascii_lowercase();
         host_is_meant && self.port.is_none_or(|meant| meant == port)
     }

@@ -26,7 +26,7 @@ use super::listener::OURSELVES;
 use super::terminal::{self, Terminal};
 
 /// Where root is at home.
-pub const HOME: &str = "/root";
+pub(crate) const HOME: &str = "/root";
 
 const PATH: &str = "/usr/bin:/usr/sbin:/bin:/sbin";
 
@@ -42,7 +42,7 @@ const UNKNOWN_STATUS: u32 = 255;
 
 /// What a session is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     Shell,
     Command(OsString),
     Sftp,
@@ -50,7 +50,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// What runs when a key is good for one command only.
-    pub fn forced(self, command: Option<&str>) -> (Self, Option<OsString>) {
+    pub(crate) fn forced(self, command: Option<&str>) -> (Self, Option<OsString>) {
         match (command, self) {
             (None, purpose) => (purpose, None),
             (Some("internal-sftp"), _) => (Self::Sftp, None),
@@ -63,19 +63,19 @@ impl Purpose {
 }
 
 /// A session that is about to begin.
-pub struct Session {
-    pub purpose: Purpose,
+pub(crate) struct Session {
+    pub(crate) purpose: Purpose,
     /// What the client wanted instead, for `SSH_ORIGINAL_COMMAND`.
-    pub original: Option<OsString>,
-    pub terminal: Option<terminal::Request>,
-    pub client: SocketAddr,
-    pub server: SocketAddr,
+    pub(crate) original: Option<OsString>,
+    pub(crate) terminal: Option<terminal::Request>,
+    pub(crate) client: SocketAddr,
+    pub(crate) server: SocketAddr,
     /// Shown before a shell on a terminal.
-    pub message: Vec<u8>,
+    pub(crate) message: Vec<u8>,
 }
 
 /// A program that runs.
-pub struct Program {
+pub(crate) struct Program {
     leader: Arc<Leader>,
     terminal: Option<Arc<AsyncFd<OwnedFd>>>,
 }
@@ -98,7 +98,7 @@ impl Leader {
 
 impl Program {
     /// Starts it; its client sees the rest.
-    pub fn start(
+    pub(crate) fn start(
         session: &Session,
         channel: Channel<Msg>,
         handle: Handle,
@@ -159,7 +159,7 @@ impl Program {
     }
 
     /// The client's window has changed.
-    pub fn resize(&self, size: Winsize) {
+    pub(crate) fn resize(&self, size: Winsize) {
         if let Some(Err(error)) =
             self.terminal.as_ref().map(|master| terminal::resize(master, size))
         {
@@ -168,14 +168,14 @@ impl Program {
     }
 
     /// The client sends a signal.
-    pub fn signal(&self, signal: &Sig) {
+    pub(crate) fn signal(&self, signal: &Sig) {
         if let Some(signal) = signal_of(signal) {
             self.leader.signal(signal);
         }
     }
 
     /// The client has gone.
-    pub fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         self.leader.signal(Signal::HUP);
     }
 }

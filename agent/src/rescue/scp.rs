@@ -51,7 +51,7 @@ struct Options {
 }
 
 /// Does what the client's `scp` asks of its far end.
-pub fn run(arguments: &[OsString]) -> ExitCode {
+pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     let options = Options::parse(arguments);
     let mut copy = Copy {
         input: BufReader::new(io::stdin().lock()),

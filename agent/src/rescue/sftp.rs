@@ -17,7 +17,7 @@ use files::Files;
 use packet::{Fields, Malformed, Replies};
 
 /// The longest read or write in one request; `limits@openssh.com` tells clients.
-pub const LONGEST_TRANSFER: u32 = 255 * 1024;
+pub(crate) const LONGEST_TRANSFER: u32 = 255 * 1024;
 
 /// The longest request: a write, its handle and its header.
 const LONGEST_REQUEST: u32 = 256 * 1024;
@@ -27,7 +27,7 @@ const ENOUGH: usize = 512 * 1024;
 
 /// Why a conversation ended before the client ended it.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("cannot speak with the sftp client")]
     Io(#[from] io::Error),
     #[error("expected a request of 1 to {LONGEST_REQUEST} bytes, got {0}")]
@@ -37,7 +37,7 @@ pub enum Error {
 }
 
 /// Answers requests until the client closes its end.
-pub fn serve(input: &mut impl Read, output: &mut impl Write) -> Result<(), Error> {
+pub(crate) fn serve(input: &mut impl Read, output: &mut impl Write) -> Result<(), Error> {
     let mut input = BufReader::with_capacity(LONGEST_REQUEST as usize, input);
     let mut request = Vec::new();
     let mut replies = Replies::default();

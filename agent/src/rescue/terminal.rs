@@ -20,25 +20,25 @@ use rustix::termios::{
 
 /// What a client says about its own terminal.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// For `TERM`.
-    pub term: String,
-    pub size: Winsize,
-    pub modes: Vec<(Pty, u32)>,
+    pub(crate) term: String,
+    pub(crate) size: Winsize,
+    pub(crate) modes: Vec<(Pty, u32)>,
 }
 
 /// A terminal whose far end is ours.
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// Our end; does not block.
-    pub master: OwnedFd,
+    pub(crate) master: OwnedFd,
     /// The program's end.
-    pub slave: OwnedFd,
+    pub(crate) slave: OwnedFd,
     /// For `SSH_TTY`.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// Rows, columns and pixels of a request, which may be anything.
-pub fn winsize(columns: u32, rows: u32, width: u32, height: u32) -> Winsize {
+pub(crate) fn winsize(columns: u32, rows: u32, width: u32, height: u32) -> Winsize {
     let cell = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
     Winsize {
         ws_row: cell(rows),
@@ -49,7 +49,7 @@ pub fn winsize(columns: u32, rows: u32, width: u32, height: u32) -> Winsize {
 }
 
 /// Opens a terminal as the client's is.
-pub fn open(request: &Request) -> io::Result<Terminal> {
+pub(crate) fn open(request: &Request) -> io::Result<Terminal> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = rustix::pty::openpt(flags)?;
     rustix::pty::grantpt(&master)?;
@@ -65,7 +65,7 @@ pub fn open(request: &Request) -> io::Result<Terminal> {
 }
 
 /// The client's window has changed; the kernel tells the program.
-pub fn resize(master: impl AsFd, size: Winsize) -> io::Result<()> {
+pub(crate) fn resize(master: impl AsFd, size: Winsize) -> io::Result<()> {
     Ok(rustix::termios::tcsetwinsize(master, size)?)
 }
 
@@ -140,7 +140,7 @@ fn found<T: Copy>(table: &[(Pty, T)], mode: Pty) -> Option<T> {
 
 /// Why a program did not get its terminal.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("expected a program")]
     NoProgram,
     #[error("cannot lead a session")]
@@ -152,7 +152,7 @@ pub enum Error {
 }
 
 /// Becomes the program, with standard input as its terminal. Returns only what went wrong.
-pub fn become_leader(program: &[OsString]) -> Error {
+pub(crate) fn become_leader(program: &[OsString]) -> Error {
     let Some((name, arguments)) = program.split_first() else { return Error::NoProgram };
     if let Err(error) = rustix::process::setsid() {
         return Error::Session(error.into());

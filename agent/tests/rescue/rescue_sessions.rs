@@ -120,7 +120,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 fn a_terminal_has_its_size_follows_it_and_takes_ctrl_c() {
     let server = Server::start("");
     let remote = "trap 'echo resized; stty size' WINCH; trap 'exit 130' INT; stty size; \
-                  until [ \"$word\" ]; do read word; done; echo got $word; sleep 100; echo never";
+                  until [ \"$word\" ]; do read word; done; echo got $word; cat; echo never";
     let ssh = server.ssh();
     let mut python = Command::new("python3");
     python.arg("-c").arg(OPERATOR).arg("ssh").args(ssh.get_args()).args(["-tt", remote]);

@@ -20,10 +20,10 @@ const APPLICATION: &[u8] = b"ssh:";
 const USER_PRESENT: u8 = 1;
 
 #[derive(Clone)]
-pub struct SecurityKey(Ed25519Keypair);
+pub(crate) struct SecurityKey(Ed25519Keypair);
 
 impl SecurityKey {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Ed25519Keypair::from_seed(&[7; 32]))
     }
 
@@ -31,7 +31,7 @@ impl SecurityKey {
         [KIND, &self.0.public.0, APPLICATION].into_iter().flat_map(string).collect()
     }
 
-    pub fn public_line(&self) -> String {
+    pub(crate) fn public_line(&self) -> String {
         PublicKey::from_bytes(&self.blob()).unwrap().to_openssh().unwrap()
     }
 
@@ -49,7 +49,7 @@ impl SecurityKey {
     }
 
     /// Serves one client at a time until the test ends.
-    pub fn serve(self, socket: &Path) {
+    pub(crate) fn serve(self, socket: &Path) {
         let listener = UnixListener::bind(socket).unwrap();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {

@@ -9,23 +9,23 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails; the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Server {
-    pub root: tempfile::TempDir,
-    pub port: u16,
-    pub process: Child,
+pub(crate) struct Server {
+    pub(crate) root: tempfile::TempDir,
+    pub(crate) port: u16,
+    pub(crate) process: Child,
     log: Arc<Mutex<String>>,
     lines: Receiver<()>,
 }
 
 impl Server {
     /// One that lets the key `key` in, with these words before it.
-    pub fn start(options: &str) -> Self {
+    pub(crate) fn start(options: &str) -> Self {
         Self::start_with(options, &[])
     }
 
-    pub fn start_with(options: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(options: &str, arguments: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         make_key(&root.path().join("key"), &["-t", "ed25519"]);
         let mut server = Self::run(root, arguments);
@@ -64,34 +64,33 @@ impl Server {
         address.rsplit(':').next().unwrap().parse().unwrap()
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// Makes these the only keys.
-    pub fn authorize(&self, lines: &str) {
+    pub(crate) fn authorize(&self, lines: &str) {
         self.write("root/.ssh/authorized_keys", lines);
     }
 
     /// The rest of the first line of the log that has this in it; waits for it.
-    pub fn logged(&self, what: &str) -> String {
+    pub(crate) fn logged(&self, what: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let log = self.log.lock().unwrap().clone();
-            if let Some((_, rest)) = log.split_once(what) {
-                if let Some((line, _)) = rest.split_once('\n') {
-                    return line.to_owned();
-                }
+            let rest = log.split_once(what).map(|(_, rest)| rest);
+            if let Some((line, _)) = rest.and_then(|rest| rest.split_once('\n')) {
+                return line.to_owned();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "\"{what}\" is not in the log:\n{log}");
@@ -100,12 +99,12 @@ impl Server {
     }
 
     /// All lines so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// `ssh`, `sftp` or `scp` with the options that they share.
-    pub fn client(&self, program: &str) -> Command {
+    pub(crate) fn client(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let option = |name: &str, path: &str| format!("{name}={}", self.path(path).display());
         command.args(["-F", "none", "-o"]).arg(format!("Port={}", self.port));
@@ -118,19 +117,19 @@ impl Server {
     }
 
     /// `ssh` with this identity.
-    pub fn ssh_as(&self, identity: &str) -> Command {
+    pub(crate) fn ssh_as(&self, identity: &str) -> Command {
         let mut command = self.client("ssh");
         command.arg("-i").arg(self.path(identity)).arg("root@127.0.0.1");
         command
     }
 
     /// `ssh` as the operator that may log in.
-    pub fn ssh(&self) -> Command {
+    pub(crate) fn ssh(&self) -> Command {
         self.ssh_as("key")
     }
 
     /// Does what `sftp` is told on its standard input.
-    pub fn sftp(&self, batch: &str) -> Output {
+    pub(crate) fn sftp(&self, batch: &str) -> Output {
         self.write("batch", batch);
         let mut command = self.client("sftp");
         command.arg("-i").arg(self.path("key")).arg("-b").arg(self.path("batch"));
@@ -146,7 +145,7 @@ impl Drop for Server {
     }
 }
 
-pub fn make_key(path: &Path, arguments: &[&str]) {
+pub(crate) fn make_key(path: &Path, arguments: &[&str]) {
     keygen(
         Command::new("ssh-keygen")
             .args(["-q", "-N", "", "-C", "test", "-f"])
@@ -155,22 +154,22 @@ pub fn make_key(path: &Path, arguments: &[&str]) {
     );
 }
 
-pub fn keygen(command: &mut Command) {
+pub(crate) fn keygen(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Fails with what was said if the command failed.
-pub fn succeeds(output: &Output) {
+pub(crate) fn succeeds(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 
 /// Bytes that do not repeat and are the same in every run.
-pub fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {

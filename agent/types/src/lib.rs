@@ -5,9 +5,12 @@
 
 pub mod cmdline;
 pub mod digest;
+pub mod exit;
+pub mod flash_report;
 pub mod net;
 pub mod nextboot;
 pub mod params;
 pub mod redact;
+pub mod rom;
 pub mod template;
 pub mod words;

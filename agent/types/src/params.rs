@@ -1,1 +1,207 @@
-//! placeholder
+//! Every kernel parameter that this product reads: its name stands here and nowhere else.
+
+use crate::cmdline::Cmdline;
+use crate::net::{NetworkChoice, NetworkConfig};
+
+/// The network in the kernel's nfsroot grammar.
+pub const IP: &str = "epoxy.ip";
+/// The IPv4 network.
+pub const IPV4: &str = "epoxy.ipv4";
+/// The IPv6 network.
+pub const IPV6: &str = "epoxy.ipv6";
+/// The network interface.
+pub const INTERFACE: &str = "epoxy.interface";
+/// The host name.
+pub const HOSTNAME: &str = "epoxy.hostname";
+/// The address of the first stage's boot document.
+pub const STAGE1: &str = "epoxy.stage1";
+/// The address of the second stage's boot document.
+pub const STAGE2: &str = "epoxy.stage2";
+/// The address of the third stage's boot document.
+pub const STAGE3: &str = "epoxy.stage3";
+/// The address for reports.
+pub const REPORT: &str = "epoxy.report";
+/// The boot server's name.
+pub const SERVER: &str = "epoxy.server";
+
+/// The parameters that set up the network.
+pub const NETWORK: &[&str] = &[IP, IPV4, IPV6, INTERFACE, HOSTNAME];
+
+/// The network of a machine that is told none, as a value of [`IP`].
+pub const DEFAULT_NETWORK: &str =
+    "192.168.0.2::192.168.0.1:255.255.255.0:default-net:eth0::8.8.8.8:";
+
+/// A kernel parameter as its documentation shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub format: &'static str,
+    /// What holds if it is not given.
+    pub default: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+}
+
+/// All that this product reads. `ip=` is not among them: that one is the kernel's own.
+pub const PARAMETERS: &[Parameter] = &[
+    Parameter {
+        name: IP,
+        format: "`client:server:gateway:netmask:hostname:device:autoconf:dns0:dns1:ntp0`, `dhcp` or \
+                 `device:dhcp`",
+        default: "`192.168.0.2::192.168.0.1:255.255.255.0:default-net:eth0::8.8.8.8:`",
+        meaning: "The network, in the grammar of the kernel's `ip=`. Without an address: DHCP",
+    },
+    Parameter {
+        name: IPV4,
+        format: "`address/prefix,gateway,dns1,dns2`",
+        default: "what `epoxy.ip` says",
+        meaning: "The IPv4 network; wins over `epoxy.ip`",
+    },
+    Parameter {
+        name: IPV6,
+        format: "`address/prefix,gateway,dns1,dns2`",
+        default: "no IPv6",
+        meaning: "An IPv6 address beside the IPv4 one",
+    },
+    Parameter {
+        name: INTERFACE,
+        format: "name",
+        default: "what `epoxy.ip` says, or `eth0` with `epoxy.ipv4`, or the first with a carrier",
+        meaning: "The network interface",
+    },
+    Parameter {
+        name: HOSTNAME,
+        format: "name",
+        default: "what `epoxy.ip` says, or its address, or `default-net` with `epoxy.ipv4`",
+        meaning: "The host name",
+    },
+    Parameter {
+        name: STAGE1,
+        format: "URL",
+        default: "`epoxy.stage2` is used",
+        meaning: "Where the boot document is; its kernel parameters are added to those given here",
+    },
+    Parameter {
+        name: STAGE2,
+        format: "URL",
+        default: "the machine waits in rescue",
+        meaning: "Where the boot document is, if there is no `epoxy.stage1`",
+    },
+    Parameter {
+        name: STAGE3,
+        format: "URL",
+        default: "none",
+        meaning: "Read by `epoxy_client -action epoxy.stage3` in the next system",
+    },
+    Parameter {
+        name: REPORT,
+        format: "URL",
+        default: "no report is sent",
+        meaning: "Where the result of a boot attempt is reported",
+    },
+    Parameter {
+        name: SERVER,
+        format: "host name",
+        default: "none",
+        meaning: "Not used by itself: boot documents can name it with `kargs`, as any parameter",
+    },
+];
+
+/// [`PARAMETERS`] as a table in Markdown.
+#[must_use]
+pub fn markdown_table() -> String {
+    let row = |p: &Parameter| {
+        format!("| `{}` | {} | {} | {} |\n", p.name, p.format, p.default, p.meaning)
+    };
+    let head = "| Parameter | Format | Default | Meaning |\n|---|---|---|---|\n".to_owned();
+    head + &PARAMETERS.iter().map(row).collect::<String>()
+}
+
+/// What the boot role is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootParams {
+    /// Which parameter names the boot document; none: there is nothing to do.
+    pub action: Option<Action>,
+    /// Which parameter names the address for reports. The document of [`Action::Stage1`] may be the
+    /// first to give it a value.
+    pub report: &'static str,
+    /// The network.
+    pub network: NetworkChoice,
+}
+
+/// The parameter that names the boot document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// [`STAGE1`]: the document's kernel parameters are taken over.
+    Stage1,
+    /// [`STAGE2`].
+    Stage2,
+}
+
+impl Action {
+    /// The parameter's name.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Stage1 => STAGE1,
+            Self::Stage2 => STAGE2,
+        }
+    }
+}
+
+impl From<&Cmdline<'_>> for BootParams {
+    fn from(cmdline: &Cmdline<'_>) -> Self {
+        // A parameter without a value names no document.
+        let is_given =
+            |action: &Action| cmdline.value_of(action.key()).is_some_and(|v| !v.is_empty());
+        Self {
+            action: [Action::Stage1, Action::Stage2].into_iter().find(is_given),
+            report: REPORT,
+            network: NetworkConfig::from_cmdline(cmdline),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stage1_wins_over_stage2() {
+        let cases = [
+            ("quiet", None),
+            ("epoxy.stage2=u", Some(Action::Stage2)),
+            ("epoxy.stage1=u", Some(Action::Stage1)),
+            ("epoxy.stage2=u epoxy.stage1=v", Some(Action::Stage1)),
+            ("epoxy.stage2=u epoxy.stage1=", Some(Action::Stage2)),
+            ("epoxy.stage1 epoxy.stage2", None),
+            ("epoxy.stage3=u", None),
+        ];
+        for (text, action) in cases {
+            let cmdline = Cmdline::parse(text);
+            let expected = BootParams {
+                action,
+                report: REPORT,
+                network: NetworkConfig::from_cmdline(&cmdline),
+            };
+            assert_eq!(BootParams::from(&cmdline), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_has_one_row_in_the_table() {
+        let table = markdown_table();
+        assert_eq!(table.lines().count(), PARAMETERS.len() + 2);
+        for name in NETWORK.iter().chain(&[STAGE1, STAGE2, STAGE3, REPORT, SERVER]) {
+            let rows = table.lines().filter(|row| row.starts_with(&format!("| `{name}` |")));
+            assert_eq!(rows.count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_cell_breaks_the_table() {
+        assert!(PARAMETERS.iter().all(|p| !(p.format.contains('|') || p.meaning.contains('|'))));
+    }
+}

@@ -1,1 +1,246 @@
-//! placeholder
+//! Takes secrets out of texts that leave the machine or reach a log.
+//!
+//! Secrets are: the session in an ePoxy URL, which is all that the boot server asks for; user and
+//! password in any URL; the value of everything whose name says that it is one. Each is replaced by
+//! [`MARKER`]. What is left is for people: it is never read back.
+
+use std::collections::BTreeMap;
+
+/// Stands where a secret was.
+pub const MARKER: &str = "…";
+
+/// A name that contains one of these is the name of a secret.
+const SECRET_WORDS: &[&str] = &[
+    "token",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "key",
+    "session",
+    "signature",
+    "credential",
+    "auth",
+];
+/// A name that is one of these is the name of a secret.
+const SECRET_NAMES: &[&str] = &["sig", "pass", "pw", "pwd"];
+/// What a session stands behind: `/v1/boot/<host>/<session>/…`.
+const BOOT_ROUTE: &str = "/v1/boot/";
+
+/// `text` without its secrets.
+#[must_use]
+pub fn redact(text: &str) -> String {
+    [sessions, userinfo, named_values, bearers]
+        .iter()
+        .fold(text.to_owned(), |text, rule| rule(&text))
+}
+
+/// The value of `key`, without its secrets: nothing of it, if the name says that it is one.
+#[must_use]
+pub fn redact_value(key: &str, value: &str) -> String {
+    if is_secret(key) && !value.is_empty() { MARKER.to_owned() } else { redact(value) }
+}
+
+/// Every value of a map, without its secrets.
+#[must_use]
+pub fn redact_map(map: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    map.iter().map(|(key, value)| (key.clone(), redact_value(key, value))).collect()
+}
+
+/// A command, without its secrets: also `--password` and the word behind it.
+#[must_use]
+pub fn redact_words(words: &[String]) -> Vec<String> {
+    let mut after_secret_option = false;
+    words
+        .iter()
+        .map(|word| {
+            let shown = if after_secret_option { MARKER.to_owned() } else { redact(word) };
+            after_secret_option = !after_secret_option && is_secret_option(word);
+            shown
+        })
+        .collect()
+}
+
+fn is_secret_option(word: &str) -> bool {
+    word.starts_with('-') && !word.contains('=') && is_secret(word.trim_start_matches('-'))
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_NAMES.contains(&name.as_str()) || SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Replaces the sessions in `/v1/boot/<host>/<session>/…`. Without a third `/` the part behind the
+/// host is a file such as `stage1.json`, which is no secret.
+fn sessions(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(BOOT_ROUTE) {
+        let (before, route) = rest.split_at(at + BOOT_ROUTE.len());
+        out.push_str(before);
+        let (host, behind) = split_segment(route);
+        out.push_str(host);
+        rest = behind;
+        let Some(path) = behind.strip_prefix('/') else { continue };
+        let (session, behind) = split_segment(path);
+        if behind.starts_with('/') && !session.is_empty() {
+            out.push('/');
+            out.push_str(MARKER);
+            rest = behind;
+        }
+    }
+    out + rest
+}
+
+fn split_segment(path: &str) -> (&str, &str) {
+    let end = path.find(|c: char| c == '/' || ends_url(c) || matches!(c, '?' | '#' | '&'));
+    path.split_at(end.unwrap_or(path.len()))
+}
+
+/// Replaces user and password in `scheme://user:password@host`.
+fn userinfo(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, authority) = rest.split_at(at + "://".len());
+        out.push_str(before);
+        let end = authority.find(|c: char| ends_url(c) || matches!(c, '/' | '?' | '#'));
+        let (authority, behind) = authority.split_at(end.unwrap_or(authority.len()));
+        match authority.rsplit_once('@') {
+            Some((_, host)) => out.extend([MARKER, "@", host]),
+            None => out.push_str(authority),
+        }
+        rest = behind;
+    }
+    out + rest
+}
+
+/// Replaces the values in `token=…`, `?session=…&`, `password="…"` and `"secret": "…"`.
+fn named_values(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(is_name) {
+        let (before, name) = rest.split_at(at);
+        let (name, behind) = name.split_at(name.find(|c| !is_name(c)).unwrap_or(name.len()));
+        out.extend([before, name]);
+        rest = behind;
+        if is_secret(name)
+            && let Some((assign, value)) = split_assign(behind)
+        {
+            let in_query = before.ends_with(['?', '&']);
+            let length = value_length(value, assign.chars().next_back(), in_query);
+            out.push_str(assign);
+            out.push_str(if length > 0 { MARKER } else { "" });
+            rest = &value[length..];
+        }
+    }
+    out + rest
+}
+
+/// The `=` behind a name, or the `": ` behind a name in JSON, with the quote that opens the value.
+fn split_assign(text: &str) -> Option<(&str, &str)> {
+    let behind = match text.strip_prefix('=') {
+        Some(behind) => behind,
+        None => text.strip_prefix('"')?.trim_start().strip_prefix(':')?.trim_start(),
+    };
+    let value = behind.strip_prefix(['"', '\'']).unwrap_or(behind);
+    Some(text.split_at(text.len() - value.len()))
+}
+
+/// How many bytes of `value` belong to it: up to its closing quote if it was opened with one.
+fn value_length(value: &str, opened_with: Option<char>, in_query: bool) -> usize {
+    let mut escaped = false;
+    let end = match opened_with.filter(|c| matches!(c, '"' | '\'')) {
+        Some(quote) => value.find(|c| {
+            let closes = c == quote && !escaped;
+            escaped = c == '\\' && !escaped;
+            closes
+        }),
+        None => value.find(|c| ends_url(c) || (in_query && matches!(c, '&' | '#'))),
+    };
+    end.unwrap_or(value.len())
+}
+
+/// Replaces the word behind `Bearer`.
+fn bearers(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("Bearer ") {
+        let (before, token) = rest.split_at(at + "Bearer ".len());
+        out.push_str(before);
+        let length = value_length(token, None, false);
+        out.push_str(if length > 0 { MARKER } else { "" });
+        rest = &token[length..];
+    }
+    out + rest
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
+fn ends_url(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_replaced_and_nothing_else_is() {
+        let cases = [
+            ("", ""),
+            ("cannot mount proc on /proc", "cannot mount proc on /proc"),
+            ("https://s/v1/boot/h/S3ss/stage2", "https://s/v1/boot/h/…/stage2"),
+            ("https://s/v1/boot/h/S3ss/extension/op?x=1", "https://s/v1/boot/h/…/extension/op?x=1"),
+            ("https://s/v1/boot/h/stage1.json", "https://s/v1/boot/h/stage1.json"),
+            ("https://s/v1/boot/h", "https://s/v1/boot/h"),
+            (
+                "a https://s/v1/boot/h/A/r b https://s/v1/boot/h/B/r c",
+                "a https://s/v1/boot/h/…/r b https://s/v1/boot/h/…/r c",
+            ),
+            ("https://s/v1/storage/p/q", "https://s/v1/storage/p/q"),
+            ("https://user:pw@s/p", "https://…@s/p"),
+            ("https://user@s:443", "https://…@s:443"),
+            ("https://s/p@q", "https://s/p@q"),
+            ("get \"https://u:p@s\" x@y", "get \"https://…@s\" x@y"),
+            ("https://s/stage2?session=12345", "https://s/stage2?session=…"),
+            ("https://s/x?a=1&token=abc&b=2#c", "https://s/x?a=1&token=…&b=2#c"),
+            ("https://s/x?X-Goog-Signature=abc", "https://s/x?X-Goog-Signature=…"),
+            ("epoxy.k8s_token=abc&d quiet", "epoxy.k8s_token=… quiet"),
+            ("PASSWORD='a b' x", "PASSWORD='…' x"),
+            ("{\"secret\": \"a\\\"b\", \"n\": 1}", "{\"secret\": \"…\", \"n\": 1}"),
+            ("token=", "token="),
+            ("sig=abc design=abc", "sig=… design=abc"),
+            ("Authorization: Bearer abc.def", "Authorization: Bearer …"),
+            ("epoxy.ip=1.2.3.4::1.2.3.1", "epoxy.ip=1.2.3.4::1.2.3.1"),
+            ("cannot find key: no such file", "cannot find key: no such file"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(redact(text), expected, "{text:?}");
+            assert_eq!(redact(expected), expected, "what is redacted stays as it is");
+        }
+    }
+
+    #[test]
+    fn a_map_s_names_tell_its_secrets() {
+        let map = |entries: [(&str, &str); 4]| {
+            BTreeMap::from(entries.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        };
+        assert_eq!(
+            redact_map(&map([("A_TOKEN", "x"), ("Key", ""), ("url", "https://u@s"), ("n", "x")])),
+            map([("A_TOKEN", "…"), ("Key", ""), ("url", "https://…@s"), ("n", "x")])
+        );
+    }
+
+    #[test]
+    fn an_option_s_secret_is_the_next_word() {
+        let words =
+            |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            redact_words(&words(&["x", "--token", "a", "b", "--key=c", "d", "-n", "e"])),
+            words(&["x", "--token", "…", "b", "--key=…", "d", "-n", "e"])
+        );
+    }
+}

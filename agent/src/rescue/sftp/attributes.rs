@@ -16,16 +16,16 @@ const MONTHS: [&str; 12] =
 
 /// What a client wants a file to be.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Wishes {
-    pub size: Option<u64>,
-    pub owner: Option<(u32, u32)>,
-    pub mode: Option<u32>,
+pub(crate) struct Wishes {
+    pub(crate) size: Option<u64>,
+    pub(crate) owner: Option<(u32, u32)>,
+    pub(crate) mode: Option<u32>,
     /// Seconds since 1970: of the last access, and of the last change.
-    pub times: Option<(u32, u32)>,
+    pub(crate) times: Option<(u32, u32)>,
 }
 
 impl Wishes {
-    pub fn read(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
         let flags = fields.u32()?;
         let mut wishes = Self::default();
         if flags & SIZE != 0 {
@@ -50,7 +50,7 @@ impl Wishes {
     }
 }
 
-pub fn put(out: &mut Vec<u8>, metadata: &Metadata) {
+pub(crate) fn put(out: &mut Vec<u8>, metadata: &Metadata) {
     let seconds = |time: i64| u32::try_from(time.max(0)).unwrap_or(u32::MAX);
     put_u32(out, SIZE | OWNER | MODE | TIMES);
     put_u64(out, metadata.size());
@@ -62,7 +62,7 @@ pub fn put(out: &mut Vec<u8>, metadata: &Metadata) {
 }
 
 /// The line that `ls -l` in `sftp` shows.
-pub fn long_name(metadata: &Metadata, name: &str) -> String {
+pub(crate) fn long_name(metadata: &Metadata, name: &str) -> String {
     let (mode, links) = (mode_words(metadata.mode()), metadata.nlink());
     let (uid, gid, size) = (metadata.uid(), metadata.gid(), metadata.size());
     let changed = date(metadata.mtime());

@@ -32,7 +32,7 @@ const EXTENSIONS: &[(&str, &str)] = &[
 
 /// What a client has open.
 #[derive(Default)]
-pub struct Files {
+pub(crate) struct Files {
     next: u32,
     open: BTreeMap<u32, Open>,
 }
@@ -75,7 +75,7 @@ const DONE: Result<(), Refusal> = Err(Refusal::Code(Code::Ok, "ok"));
 
 impl Files {
     /// Adds the reply to one request.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         request: &mut Fields<'_>,
         replies: &mut Replies,

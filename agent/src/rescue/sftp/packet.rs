@@ -5,29 +5,29 @@ use std::io;
 /// A request that ended before its last field.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 #[error("malformed request")]
-pub struct Malformed;
+pub(crate) struct Malformed;
 
 /// What is left to read of a request.
-pub struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub fn of(request: &'a [u8]) -> Self {
+    pub(crate) fn of(request: &'a [u8]) -> Self {
         Self(request)
     }
 
-    pub fn byte(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
         Ok(self.array::<1>()?[0])
     }
 
-    pub fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub fn string(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn string(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.u32()? as usize;
         let (string, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
 
 /// The kinds of replies.
 #[derive(Debug, Clone, Copy)]
-pub enum Reply {
+pub(crate) enum Reply {
     Version = 2,
     Status = 101,
     Handle = 102,
@@ -55,7 +55,7 @@ pub enum Reply {
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub(crate) enum Code {
     Ok = 0,
     Eof = 1,
     NoSuchFile = 2,
@@ -67,23 +67,23 @@ pub enum Code {
 
 /// Replies that have not been sent yet.
 #[derive(Default)]
-pub struct Replies(Vec<u8>);
+pub(crate) struct Replies(Vec<u8>);
 
 impl Replies {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// Adds a reply whose fields `fill` writes.
-    pub fn add(&mut self, kind: Reply, id: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn add(&mut self, kind: Reply, id: u32, fill: impl FnOnce(&mut Vec<u8>)) {
         self.try_add(kind, id, |out| {
             fill(out);
             Ok(())
@@ -92,7 +92,7 @@ impl Replies {
     }
 
     /// As [`Replies::add`], but nothing is added if `fill` fails.
-    pub fn try_add(
+    pub(crate) fn try_add(
         &mut self,
         kind: Reply,
         id: u32,
@@ -111,7 +111,7 @@ impl Replies {
         Ok(())
     }
 
-    pub fn status(&mut self, id: u32, code: Code, message: &str) {
+    pub(crate) fn status(&mut self, id: u32, code: Code, message: &str) {
         self.add(Reply::Status, id, |out| {
             put_u32(out, code as u32);
             put_string(out, message.as_bytes());
@@ -120,16 +120,16 @@ impl Replies {
     }
 }
 
-pub fn put_u32(out: &mut Vec<u8>, value: u32) {
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend(value.to_be_bytes());
 }
 
-pub fn put_u64(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend(value.to_be_bytes());
 }
 
 /// Strings of ours are far below 4 GiB.
-pub fn put_string(out: &mut Vec<u8>, value: &[u8]) {
+pub(crate) fn put_string(out: &mut Vec<u8>, value: &[u8]) {
     put_u32(out, u32::try_from(value.len()).unwrap_or(u32::MAX));
     out.extend(value);
 }

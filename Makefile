@@ -1,0 +1,57 @@
+# Front doors. Each does its own set-up; `make help` lists them.
+
+OUTPUT          ?= output
+AUTHORIZED_KEYS ?=
+SPEC            ?= mkinitramfs/stage2.toml
+TARGET          := x86_64-unknown-linux-gnu
+TARGET_DIR      := $(or $(CARGO_TARGET_DIR),target)
+AGENT           := $(TARGET_DIR)/$(TARGET)/ramdisk/agent
+
+.PHONY: help deps agent image demo test bench lint clean
+.DEFAULT_GOAL := help
+
+help: ## list the front doors
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+deps: ## install the Debian packages that are missing, saying which and why
+	@set -e; missing=""; \
+	while read -r package comment; do \
+	    case "$$package" in ''|'#') continue;; esac; \
+	    if ! dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed'; then \
+	        echo "deps: $$package is missing ($${comment#\# })"; missing="$$missing $$package"; \
+	    fi; \
+	done < .debian-packages; \
+	if [ -n "$$missing" ]; then \
+	    sudo=""; [ "$$(id -u)" = 0 ] || sudo="sudo"; \
+	    echo "deps: installing$$missing"; \
+	    $$sudo apt-get update -q; \
+	    DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -q -y --no-install-recommends $$missing; \
+	fi; \
+	command -v cargo >/dev/null || { echo "deps: cargo is missing: install Rust 1.88 or later from https://rustup.rs"; exit 1; }
+
+agent:
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+	    cargo build --locked --package agent --profile ramdisk --target $(TARGET)
+
+image: deps agent ## build the image: OUTPUT=DIR, AUTHORIZED_KEYS=FILE, SPEC=FILE
+	cargo run --locked --quiet --package mkinitramfs -- build $(SPEC) \
+	    --agent $(AGENT) --output $(OUTPUT) \
+	    $(if $(AUTHORIZED_KEYS),--authorized-keys $(AUTHORIZED_KEYS))
+
+demo: deps agent ## watch a machine boot from its iPXE ROM into stage2 and on into Debian
+	cargo run --locked --quiet --package vmtest --bin demo -- --agent $(AGENT)
+
+test: deps agent ## prove every part
+	cargo run --locked --quiet --package vmtest --bin prepare
+	STAGE2_AGENT=$(abspath $(AGENT)) cargo test --locked --workspace --no-fail-fast
+
+bench: deps agent ## measure against a ramdisk made of Debian's own programs; writes $(OUTPUT)/bench.json
+	cargo run --locked --quiet --package vmtest --bin bench -- --agent $(AGENT) --output $(OUTPUT)
+
+lint: deps ## formatting, clippy and documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+clean: ## remove what was built in this checkout (not the cache of kernels)
+	rm -rf $(TARGET_DIR) $(OUTPUT)

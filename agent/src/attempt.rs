@@ -1,0 +1,171 @@
+//! One attempt at a boot: the document, its files, its commands, and the report of how it went.
+//!
+//! Nothing of the document is run before all of it is evaluated and every file is verified. The
+//! files exist as long as the commands run. A command that enters the next kernel does not return,
+//! so a hand-over reports nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use agent_types::cmdline::Kargs;
+use agent_types::nextboot::{self, FileRequest, Plan, Requests};
+use agent_types::redact::redact_words;
+
+use crate::artifact::{self, Artifact, Machine};
+use crate::chain::Chain;
+use crate::clock::Clock;
+use crate::commands::{self, Argv, COMMAND_LIMIT};
+use crate::fetch::Fetch;
+use crate::kexec::DOWNLOADS_VARIABLE;
+use crate::report::{self, Outcome};
+use crate::resolve::{self, AddKargs};
+use crate::retry::Transient;
+use crate::verify::Verified;
+use crate::watch::Watch;
+
+/// Three documents that each take their whole time.
+const DOCUMENTS_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// One request that takes its whole time.
+const REPORT_LIMIT: Duration = Duration::from_secs(11 * 60);
+/// What PID 1 waits longer than we do ourselves.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Whether anything is done, or only shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Files are fetched, commands are run, the outcome is reported.
+    Run,
+    /// Documents are fetched, which may change the server's state; the rest is only shown.
+    DryRun,
+}
+
+/// What all attempts have in common.
+pub(crate) struct Attempt<'a, F, C> {
+    pub(crate) fetch: &'a F,
+    pub(crate) clock: &'a C,
+    pub(crate) machine: &'a Machine<'a>,
+    pub(crate) watch: &'a Watch,
+    /// The parameter that holds the address of the boot document.
+    pub(crate) action: &'a str,
+    pub(crate) add_kargs: AddKargs,
+    /// The parameter that holds the address for reports.
+    pub(crate) report: &'a str,
+    pub(crate) mode: Mode,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
+    #[error("cannot follow the boot document")]
+    Document(#[from] nextboot::Error),
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error(transparent)]
+    Command(#[from] commands::Error),
+}
+
+impl Transient for Error {
+    /// Servers, documents and cables get mended; a command line does not change.
+    fn is_transient(&self) -> bool {
+        !matches!(self, Self::Resolve(resolve::Error::NoAction(_)))
+    }
+}
+
+impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
+    /// Makes the attempt and reports how it went.
+    pub(crate) async fn run(&self, kargs: &mut Kargs) -> Result<(), Error> {
+        let mut state = nextboot::debug_config_without_document(kargs);
+        let result = self.follow_document(kargs, &mut state).await;
+        let outcome = match &result {
+            Ok(()) => Outcome::Success,
+            Err(error) => Outcome::Failure(Chain(error).to_string()),
+        };
+        log::info!("Result: {outcome}");
+        self.send_report(kargs, &outcome, &state).await;
+        result
+    }
+
+    /// `state` is what a report tells of the document, as far as we came.
+    async fn follow_document(&self, kargs: &mut Kargs, state: &mut String) -> Result<(), Error> {
+        self.watch.step("boot document", DOCUMENTS_LIMIT);
+        let document = resolve::follow(self.fetch, kargs, self.action, self.add_kargs).await;
+        *state = nextboot::debug_config_without_document(kargs);
+        let document = document?;
+        *state = document.debug_config(kargs);
+        let requests = document.requests(kargs)?;
+        *state = requests.debug_config();
+        match self.mode {
+            Mode::Run => {
+                let files = self.fetch_files(&requests).await?;
+                let plan = requests.plan(&paths(&files))?;
+                *state = plan.debug_config();
+                self.run_commands(&plan).await
+            }
+            Mode::DryRun => {
+                let plan = requests.clone().plan(&self.would_be_paths(&requests))?;
+                *state = plan.debug_config();
+                plan.commands.iter().for_each(|command| show(command));
+                Ok(())
+            }
+        }
+    }
+
+    async fn fetch_files(&self, requests: &Requests) -> Result<Vec<(String, Verified)>, Error> {
+        let artifacts: Vec<_> = requests.files.iter().map(artifact).collect();
+        let files = artifact::fetch_all(self.fetch, self.clock, self.machine, &artifacts).await?;
+        for file in &files {
+            let path = file.path().display();
+            log::debug!("{path}: {} bytes, sha256 {}", file.length_bytes(), file.sha256());
+        }
+        Ok(artifacts.into_iter().map(|artifact| artifact.name).zip(files).collect())
+    }
+
+    async fn run_commands(&self, plan: &Plan) -> Result<(), Error> {
+        let downloads = (DOWNLOADS_VARIABLE.to_owned(), self.machine.dir.display().to_string());
+        let env: Vec<_> = std::iter::once(downloads).chain(plan.env.iter().cloned()).collect();
+        for command in &plan.commands {
+            show(command);
+            let program = command.first().map_or("command", String::as_str);
+            self.watch.step(program, COMMAND_LIMIT + MARGIN);
+            commands::run(Argv(command), &env, COMMAND_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    /// The boot matters more than the report: one that does not arrive is a warning.
+    async fn send_report(&self, kargs: &Kargs, outcome: &Outcome, state: &str) {
+        let url = kargs.get(self.report);
+        if self.mode == Mode::DryRun {
+            log::info!("Report: {outcome} (not sent: this is a dry run)");
+            return;
+        }
+        self.watch.step("report", REPORT_LIMIT + MARGIN);
+        if let Err(error) = report::send(self.fetch, self.report, url, outcome, state).await {
+            log::warn!("{}", Chain(&error));
+        }
+    }
+
+    fn would_be_paths(&self, requests: &Requests) -> BTreeMap<String, String> {
+        let path = |name: &str| shown_path(&self.machine.dir.join(format!("{name}-dryrun")));
+        requests.files.iter().map(|file| (file.name.clone(), path(&file.name))).collect()
+    }
+}
+
+fn artifact(request: &FileRequest) -> Artifact {
+    Artifact { name: request.name.clone(), url: request.url.clone(), sha256: request.sha256 }
+}
+
+fn paths(files: &[(String, Verified)]) -> BTreeMap<String, String> {
+    files.iter().map(|(name, file)| (name.clone(), shown_path(file.path()))).collect()
+}
+
+fn shown_path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn show(command: &[String]) {
+    log::info!("Command: {}", Argv(&redact_words(command)));
+}

@@ -1,0 +1,160 @@
+//! Runs the commands of a boot document, one after another, up to the first that fails.
+//!
+//! On entry every command is complete: templates are evaluated and files are in place. A command
+//! inherits the console and our environment, with the document's own on top; the program is looked
+//! up in the document's `PATH`. On return nothing that it started in its process group is running.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::watch;
+
+/// The original client's limit for one command; flashing a slow chip is the longest known.
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// One command, ready to be run: the program and its arguments.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Argv<'a>(pub(crate) &'a [String]);
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no program to run.
+    #[error("{argv} : expected a program name, got nothing")]
+    Empty { argv: String },
+    /// The program could not be started.
+    #[error("{argv} : cannot start it")]
+    Start { argv: String, source: io::Error },
+    /// The program could not be waited for.
+    #[error("{argv} : cannot wait for it")]
+    Wait { argv: String, source: io::Error },
+    /// The program ended, but not with exit status 0.
+    #[error("{argv} : {end}")]
+    Ended { argv: String, end: End },
+    /// The program was still running at the limit, and was killed.
+    #[error("{argv} : still running after {} s, killed", .limit.as_secs())]
+    TooLong { argv: String, limit: Duration },
+}
+
+/// How a process ended, in the words that the original client's readers know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End(ExitStatus);
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.code(), self.0.signal()) {
+            (Some(code), _) => write!(f, "exit status {code}"),
+            (None, Some(signal)) => match Signal::try_from(signal) {
+                Ok(name) => write!(f, "killed by {name}"),
+                Err(_) => write!(f, "killed by signal {signal}"),
+            },
+            (None, None) => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Shown as operators and scripts read it: joined by `" "`, nothing escaped.
+impl fmt::Display for Argv<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.join("\" \""))
+    }
+}
+
+/// Runs one command with `env` on top of our environment; it is killed after `limit`.
+pub(crate) async fn run(
+    argv: Argv<'_>,
+    env: &[(String, String)],
+    limit: Duration,
+) -> Result<(), Error> {
+    let shown = || format!("[{argv}]");
+    let Some((program, arguments)) = argv.0.split_first() else {
+        return Err(Error::Empty { argv: shown() });
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        // Ours alone: its number means something else in the command.
+        .env_remove(watch::VARIABLE)
+        .envs(env.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| Error::Start { argv: shown(), source })?;
+    let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let ended = timeout(limit, child.wait()).await;
+    if ended.is_err() {
+        kill_group(group);
+    }
+    match ended {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(Error::Ended { argv: shown(), end: End(status) }),
+        Ok(Err(source)) => Err(Error::Wait { argv: shown(), source }),
+        Err(_) => Err(Error::TooLong { argv: shown(), limit }),
+    }
+}
+
+/// Ends what the command started along with the command itself.
+fn kill_group(group: Option<Pid>) {
+    let Some(group) = group else { return };
+    if let Err(error) = killpg(group, Signal::SIGKILL) {
+        log::debug!("cannot kill process group {group}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(argv: &[&str]) -> Vec<String> {
+        argv.iter().map(ToString::to_string).collect()
+    }
+
+    async fn outcome(argv: &[&str], limit: Duration) -> Result<(), String> {
+        let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+        run(Argv(&words(argv)), &env, limit).await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn every_end_of_a_command_has_its_words() {
+        let minute = Duration::from_secs(60);
+        let instant = Duration::ZERO;
+        for (argv, limit, expected) in [
+            (&["true"][..], minute, Ok(())),
+            (&["false"], minute, Err(r#"["false"] : exit status 1"#)),
+            (&["sh", "-c", "exit 7"], minute, Err(r#"["sh" "-c" "exit 7"] : exit status 7"#)),
+            (
+                &["sh", "-c", "kill -9 $$"],
+                minute,
+                Err(r#"["sh" "-c" "kill -9 $$"] : killed by SIGKILL"#),
+            ),
+            (&["/no/such"], minute, Err(r#"["/no/such"] : cannot start it"#)),
+            (&[""], minute, Err(r#"[""] : cannot start it"#)),
+            (&["sleep", "99"], instant, Err(r#"["sleep" "99"] : still running after 0 s, killed"#)),
+        ] {
+            assert_eq!(outcome(argv, limit).await, expected.map_err(str::to_owned), "{argv:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_program_is_looked_up_in_the_documents_path() {
+        let bin = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/bin/true", bin.path().join("only-here")).unwrap();
+        let env = [("PATH".to_owned(), bin.path().display().to_string())];
+        let argv = words(&["only-here"]);
+        assert!(run(Argv(&argv), &env, COMMAND_LIMIT).await.is_ok());
+        assert!(run(Argv(&argv), &[], COMMAND_LIMIT).await.is_err());
+    }
+
+    #[test]
+    fn a_command_is_shown_between_one_pair_of_quotes() {
+        assert_eq!(Argv(&words(&["/sbin/kexec", "a b"])).to_string(), r#""/sbin/kexec" "a b""#);
+    }
+}

@@ -1,0 +1,229 @@
+//! The role *init*: PID 1.
+//!
+//! It mounts the file systems, opens the console and the log, starts the roles, starts again what
+//! died, and leaves this kernel when it is told to. The kernel panics when PID 1 ends, so nothing
+//! here can fail: every error is a line in the log, and [`run`] does not return. What to do when
+//! is decided in [`crate::supervise`]; here it is done.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::process::{Child, ExitCode};
+
+use crate::chain::Chain;
+use crate::console;
+use crate::interfaces::LOOPBACK;
+use crate::kmsg::{self, Readers};
+use crate::leave;
+use crate::mounts::{self, EARLY_MOUNTS, LATER_MOUNTS};
+use crate::pid1::kernel_is_loaded;
+use crate::reap;
+use crate::signals::{Meaning, Received, Signals};
+use crate::spawn;
+use crate::supervise::{Event, Order, Role, Supervisor, doing};
+use crate::sys::{self, LinkState, Linux, Reboot, System};
+use crate::watch::{self, Announcement, Announcements, ParseAnnouncementError};
+
+const AUTHORIZED_KEYS: &str = "/root/.ssh/authorized_keys";
+const CMDLINE: &str = "/proc/cmdline";
+const DEFAULT_HOSTNAME: &str = "default-net";
+
+/// Seconds that a panic stays on the screen before the kernel restarts the machine.
+const PANIC_TIMEOUT: &str = "10";
+
+/// The kernel never kills PID 1 for its memory; it would panic. A shell is dispensable.
+const OOM_SCORE_OF_INIT: i32 = -1000;
+
+/// Runs the machine.
+pub(crate) fn run(_arguments: &[String]) -> ExitCode {
+    if std::process::id() != 1 {
+        eprintln!("init: expected to be PID 1, got PID {}", std::process::id());
+        return ExitCode::FAILURE;
+    }
+    let (signals, heard) = Signals::take_over();
+    let mut machine = Machine::new(signals);
+    machine.make_habitable(heard);
+    machine.start_roles();
+    machine.finish_set_up();
+    machine.look_after()
+}
+
+/// PID 1's hands and ears.
+struct Machine {
+    system: Linux,
+    signals: Signals,
+    supervisor: Supervisor,
+    announcements: Option<Announcements>,
+}
+
+impl Machine {
+    fn new(signals: Signals) -> Self {
+        let supervisor = Supervisor::new(operator_could_log_in());
+        Self { system: Linux, signals, supervisor, announcements: None }
+    }
+
+    /// What the boot role needs: file systems, console, log, a host name.
+    fn make_habitable(&mut self, heard: io::Result<()>) {
+        let missing = mounts::mount_all(&mut self.system, EARLY_MOUNTS);
+        let console = console::open();
+        let rate_limit = kmsg::lift_rate_limit();
+        kmsg::start(Readers::Machine);
+        missing.iter().for_each(|error| log::error!("{}", Chain(error)));
+        warn_of(heard, "cannot hear signals");
+        warn_of(console, "cannot open the console");
+        warn_of(rate_limit, "cannot lift the rate limit of the kernel log");
+        warn_of(self.system.set_hostname(DEFAULT_HOSTNAME), "cannot set the host name");
+    }
+
+    fn start_roles(&mut self) {
+        let orders = self.supervisor.begin();
+        self.carry_out(orders);
+    }
+
+    /// What can wait until the boot role runs.
+    fn finish_set_up(&mut self) {
+        for error in mounts::mount_all(&mut self.system, LATER_MOUNTS) {
+            log::warn!("{}", Chain(&error));
+        }
+        warn_of(restart_after_panic(), "cannot make a panic restart the machine");
+        warn_of(self.system.hear_ctrl_alt_del(), "cannot take ctrl-alt-del from the kernel");
+        warn_of(self.system.set_link(LOOPBACK, LinkState::Up), "cannot turn on the loopback");
+        warn_of(spawn::set_oom_score("self", OOM_SCORE_OF_INIT), "cannot protect PID 1");
+    }
+
+    /// Waits for something to happen and does what follows from it, for ever.
+    fn look_after(&mut self) -> ! {
+        loop {
+            self.wait();
+            for event in self.what_happened() {
+                self.handle(event);
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let limit = self.supervisor.wake_at().map(|at| at.saturating_sub(sys::uptime()));
+        self.signals.wait(self.announcements.as_ref().map(AsFd::as_fd), limit);
+    }
+
+    fn what_happened(&mut self) -> Vec<Event> {
+        let mut events = self.announced();
+        // A sender that has ended keeps its name until it is reaped.
+        events.extend(self.signals.received().filter_map(asked));
+        events.extend(reap::ended().map(|(pid, end)| Event::Ended(pid, end)));
+        events.push(Event::Tick);
+        events
+    }
+
+    fn announced(&mut self) -> Vec<Event> {
+        let Some(mut announcements) = self.announcements.take() else { return vec![] };
+        let lines = announcements.read();
+        // A closed pipe can always be read: keeping it would make waiting a busy loop.
+        self.announcements = announcements.are_open().then_some(announcements);
+        lines.into_iter().filter_map(understood).map(Event::Announced).collect()
+    }
+
+    fn handle(&mut self, event: Event) {
+        let orders = self.supervisor.on_event(sys::uptime(), event);
+        self.carry_out(orders);
+    }
+
+    fn carry_out(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Say(level, text) => log::log!(level, "{text}"),
+                Order::Kill(pid) => reap::kill_session(&mut self.system, Path::new("/proc"), pid),
+                Order::Start(role) => self.start(role),
+                Order::Leave(way) => self.leave(way),
+            }
+        }
+    }
+
+    fn start(&mut self, role: Role) {
+        let event = match self.spawn(role) {
+            Ok(child) => Event::Started(role, child.id()),
+            Err(error) => {
+                log::error!("cannot start the {} role: {error}", role.name());
+                Event::StartFailed(role)
+            }
+        };
+        self.handle(event);
+    }
+
+    fn spawn(&mut self, role: Role) -> io::Result<Child> {
+        let mut command = spawn::role(role.name());
+        let ours = match role {
+            Role::Boot => {
+                let (announcements, inherited) = Announcements::open()?;
+                command.env(watch::VARIABLE, inherited.as_raw_fd().to_string());
+                self.announcements = Some(announcements);
+                Some(inherited)
+            }
+            Role::Rescue | Role::Shell => None,
+        };
+        let child = command.spawn();
+        drop(ours);
+        let child = child?;
+        let score = spawn::set_oom_score(&child.id().to_string(), oom_score(role));
+        warn_of(score, "cannot tell the kernel whom to kill when memory is short");
+        Ok(child)
+    }
+
+    fn leave(&mut self, way: Reboot) {
+        let Err(error) = leave::leave(&mut self.system, &self.signals, way);
+        log::error!("cannot leave this kernel: {error}");
+        self.handle(Event::NotLeft(way));
+    }
+}
+
+fn understood(line: Result<Announcement, ParseAnnouncementError>) -> Option<Announcement> {
+    line.inspect_err(|error| log::warn!("boot role: {error}")).ok()
+}
+
+fn asked(received: Received) -> Option<Event> {
+    match received.meaning {
+        Meaning::Asked(Reboot::Kexec) if !kernel_is_loaded() => {
+            log::warn!("{received}: no kernel is loaded that could be entered, going on");
+            None
+        }
+        Meaning::Asked(way) => {
+            log::info!("{received}: {}", doing(way));
+            Some(Event::Asked(way))
+        }
+        Meaning::Child => None,
+        Meaning::Nothing => {
+            log::debug!("{received}: means nothing to PID 1");
+            None
+        }
+    }
+}
+
+/// Rescue makes sense only with a key that opens it.
+fn operator_could_log_in() -> bool {
+    let has_keys = fs::metadata(AUTHORIZED_KEYS).is_ok_and(|keys| keys.len() > 0);
+    has_keys && crate::role_named(Role::Rescue.name()).is_some()
+}
+
+/// Rescue must outlive a boot role that takes too much memory.
+fn oom_score(role: Role) -> i32 {
+    match role {
+        Role::Rescue => 0,
+        Role::Boot | Role::Shell => 200,
+    }
+}
+
+/// A dead kernel restarts the machine, unless the command line says otherwise.
+fn restart_after_panic() -> io::Result<()> {
+    let cmdline = fs::read_to_string(CMDLINE)?;
+    if cmdline.split_ascii_whitespace().any(|word| word.starts_with("panic=")) {
+        return Ok(());
+    }
+    fs::write("/proc/sys/kernel/panic", PANIC_TIMEOUT)
+}
+
+fn warn_of(result: io::Result<()>, what: &str) {
+    if let Err(error) = result {
+        log::warn!("{what}: {error}");
+    }
+}

@@ -1,0 +1,174 @@
+//! The role *kexec*: loads the next kernel and asks PID 1 to enter it.
+//!
+//! Boot documents and operators call it with the arguments of kexec-tools. It never enters a kernel
+//! behind PID 1's back: PID 1 stops everything and turns the cards off first.
+
+mod arguments;
+mod load;
+mod release;
+mod room;
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::event::Timespec;
+
+use self::arguments::{CmdlineBase, NextKernel, Request, Then};
+use self::load::Next;
+use self::room::Mib;
+use crate::chain::Chain;
+use crate::pid1::{self, Pid1, kernel_is_loaded};
+use crate::sys::{self, Linux, System};
+
+/// Names the directory whose files may be given up once the kernel has read them.
+pub(crate) const DOWNLOADS_VARIABLE: &str = "STAGE2_DOWNLOADS";
+
+/// PID 1 needs a few seconds to stop everything, or half a minute if disks hang.
+const ENTER_LIMIT: Duration = Duration::from_secs(60);
+
+const CMDLINE: &str = "/proc/cmdline";
+
+const HELP: &str = "\
+usage: kexec [--force] [--command-line=TEXT] [--initrd=FILE] KERNEL   load and enter
+       kexec -l [--command-line=TEXT] [--initrd=FILE] KERNEL          load
+       kexec -e                                                       enter what is loaded
+       kexec -u                                                       forget what is loaded
+
+  --command-line=TEXT, --append=TEXT  the next kernel's command line
+  --reuse-cmdline                     put the running kernel's command line before it
+  --initrd=FILE, --ramdisk=FILE       the next kernel's initramfs
+
+Values may be words of their own. Only x86 bzImages are loaded, with kexec_file_load(2). PID 1
+enters the kernel after it has stopped all processes and turned the network cards off.
+Files below the directory in $STAGE2_DOWNLOADS are emptied once they are loaded.";
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Usage(#[from] arguments::UsageError),
+    #[error(transparent)]
+    Load(#[from] load::Error),
+    #[error("cannot read {CMDLINE}")]
+    RunningCmdline(#[source] io::Error),
+    #[error("cannot forget the loaded kernel")]
+    Unload(#[source] io::Error),
+    #[error("cannot enter the next kernel: none is loaded")]
+    NothingLoaded,
+    #[error("cannot enter the next kernel")]
+    Enter(#[from] pid1::Error),
+    #[error("expected {0} to enter the loaded kernel within {ENTER_LIMIT:?}, but it did not")]
+    StillHere(Pid1),
+}
+
+/// Does what the arguments ask for.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    match carry_out(&mut Linux, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("kexec: {}", Chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(system: &mut impl System, arguments: &[String]) -> Result<(), Error> {
+    match Request::parse(arguments)? {
+        Request::Help => println!("{HELP}"),
+        Request::Version => println!("kexec (stage2) {}", env!("CARGO_PKG_VERSION")),
+        Request::Unload => system.kexec_unload().map_err(Error::Unload)?,
+        Request::Load(next, Then::Stay) => load_kernel(system, &next)?,
+        Request::Enter => return enter(system, &Pid1::find()).map(|never| match never {}),
+        Request::Load(next, Then::Enter) => {
+            // Loading for nobody would only take memory.
+            let pid1 = Pid1::find().that_can_enter()?;
+            load_kernel(system, &next)?;
+            return enter(system, &pid1).map(|never| match never {});
+        }
+    }
+    Ok(())
+}
+
+fn load_kernel(system: &mut impl System, next: &NextKernel) -> Result<(), Error> {
+    let begun = sys::uptime();
+    let cmdline = complete_cmdline(next)?;
+    let downloads = std::env::var_os(DOWNLOADS_VARIABLE).map(PathBuf::from);
+    let sizes = sizes(next);
+    let header = load::load(
+        system,
+        Next {
+            kernel: &next.kernel,
+            initramfs: next.initramfs.as_deref(),
+            cmdline: &cmdline,
+            downloads: downloads.as_deref(),
+        },
+    )?;
+    let seconds = (sys::uptime() - begun).as_secs_f32();
+    log::info!("loaded Linux {}, {sizes}, in {seconds:.2} s", header.release());
+    Ok(())
+}
+
+/// The sizes of the files, which may be empty after they have been loaded.
+fn sizes(next: &NextKernel) -> String {
+    let size = |path: &PathBuf| Mib(fs::metadata(path).map_or(0, |file| file.len()));
+    match &next.initramfs {
+        Some(initramfs) => format!("{} and initramfs {}", size(&next.kernel), size(initramfs)),
+        None => format!("{} without initramfs", size(&next.kernel)),
+    }
+}
+
+fn complete_cmdline(next: &NextKernel) -> Result<String, Error> {
+    match next.base {
+        CmdlineBase::Empty => Ok(next.cmdline.clone()),
+        CmdlineBase::Running => fs::read_to_string(CMDLINE)
+            .map(|running| reused_cmdline(&running, &next.cmdline))
+            .map_err(Error::RunningCmdline),
+    }
+}
+
+/// Boot loaders add `BOOT_IMAGE=`, which is not true any more.
+fn reused_cmdline(running: &str, added: &str) -> String {
+    let reused = running.trim().split(' ').filter(|word| !word.starts_with("BOOT_IMAGE="));
+    reused.chain([added]).collect::<Vec<_>>().join(" ").trim().to_owned()
+}
+
+/// Asks PID 1, which ends this process on its way out.
+fn enter(system: &mut impl System, pid1: &Pid1) -> Result<Infallible, Error> {
+    if !kernel_is_loaded() {
+        return Err(Error::NothingLoaded);
+    }
+    log::info!("asking {pid1} to enter the loaded kernel");
+    pid1.enter_loaded_kernel(system)?;
+    let deadline = sys::uptime() + ENTER_LIMIT;
+    while let Some(left) = deadline.checked_sub(sys::uptime()) {
+        wait_for_the_end(left);
+    }
+    Err(Error::StillHere(pid1.clone()))
+}
+
+fn wait_for_the_end(limit: Duration) {
+    let limit = Timespec::try_from(limit).unwrap_or_default();
+    match rustix::event::poll(&mut [], Some(&limit)) {
+        // Only the end of this process or of the time interrupts it.
+        Ok(_) | Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_command_line_comes_first_without_what_the_boot_loader_added() {
+        for (running, added, expected) in [
+            ("BOOT_IMAGE=/vmlinuz a=1 b=\"x  y\"\n", "debug", "a=1 b=\"x  y\" debug"),
+            ("a=1\n", "", "a=1"),
+            ("BOOT_IMAGE=/vmlinuz\n", "", ""),
+        ] {
+            assert_eq!(reused_cmdline(running, added), expected);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What this image demands of what it fetches: `/etc/stage2/policy.json`, packed by the builder.
+
+use serde::Deserialize;
+use std::io;
+use std::path::Path;
+
+/// Where the image builder puts the policy.
+pub(crate) const POLICY: &str = "/etc/stage2/policy.json";
+
+/// What this image demands. A key that we do not know is an error: it may have been meant to forbid.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Policy {
+    /// Boot documents may come over plain HTTP: for labs and benches.
+    pub(crate) plain_http_documents: bool,
+}
+
+/// Why the policy is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The file is there and cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The policy file.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is not a policy.
+    #[error("cannot understand {path}")]
+    Parse {
+        /// The policy file.
+        path: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+}
+
+impl Policy {
+    /// Reads the policy; without a file the strictest one holds.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let shown = || path.display().to_string();
+        match std::fs::read(path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|source| Error::Parse { path: shown(), source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(Error::Read { path: shown(), source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Chain;
+
+    fn read(text: &str) -> Result<Policy, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        let path = file.path().display().to_string();
+        Policy::read(file.path()).map_err(|e| Chain(&e).to_string().replace(&path, "POLICY"))
+    }
+
+    #[test]
+    fn without_a_file_nothing_is_allowed() {
+        let policy = Policy::read(Path::new("/nonexistent/policy.json")).unwrap();
+        assert_eq!(policy, Policy { plain_http_documents: false });
+    }
+
+    #[test]
+    fn a_policy_says_what_is_allowed() {
+        assert_eq!(read("{}"), Ok(Policy { plain_http_documents: false }));
+        assert_eq!(
+            read(r#"{"plain_http_documents": true}"#),
+            Ok(Policy { plain_http_documents: true })
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_an_error() {
+        let error = read(r#"{"plain_htp_documents": true}"#).unwrap_err();
+        let expected = "cannot understand POLICY: unknown field `plain_htp_documents`, \
+                        expected `plain_http_documents` at line 1 column 22";
+        assert_eq!(error, expected);
+    }
+}

@@ -1,0 +1,170 @@
+//! Collects processes that have ended, and kills what a role leaves behind.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal as Named;
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, WaitStatus};
+
+use crate::sys::{Signal, System, Target};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It returned this status.
+    Exit(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl From<WaitStatus> for End {
+    fn from(status: WaitStatus) -> Self {
+        match status.terminating_signal() {
+            Some(signal) => Self::Signal(signal),
+            None => Self::Exit(status.exit_status().unwrap_or_default()),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(status) => write!(f, "exit status {status}"),
+            Self::Signal(number) => match Named::try_from(*number) {
+                Ok(named) => write!(f, "signal {number} ({named})"),
+                Err(_) => write!(f, "signal {number}"),
+            },
+        }
+    }
+}
+
+/// One look for an ended child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// This process has ended and is collected now.
+    Ended(u32, End),
+    /// There are children, and all of them run.
+    AllRun,
+    /// There are no children.
+    Alone,
+}
+
+/// Collects one ended child, a role's or an orphan, without waiting.
+pub(crate) fn look() -> Look {
+    match rustix::process::wait(WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => {
+            Look::Ended(pid.as_raw_nonzero().get().unsigned_abs(), status.into())
+        }
+        Ok(None) => Look::AllRun,
+        Err(Errno::CHILD) => Look::Alone,
+        Err(_) => Look::AllRun,
+    }
+}
+
+/// All children that have ended by now.
+pub(crate) fn ended() -> impl Iterator<Item = (u32, End)> {
+    std::iter::from_fn(|| match look() {
+        Look::Ended(pid, end) => Some((pid, end)),
+        Look::AllRun | Look::Alone => None,
+    })
+}
+
+/// Kills every process of a session, whatever group it has moved to.
+pub(crate) fn kill_session(system: &mut impl System, proc: &Path, session: u32) {
+    for process in processes(proc).filter(|process| process.session == session) {
+        if let Err(error) = system.signal(Target::Process(process.pid), Signal::Kill) {
+            // It may have ended since.
+            log::debug!("cannot kill {process}: {error}");
+        }
+    }
+}
+
+/// A process as `/proc/<pid>/stat` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Process {
+    /// Its number.
+    pub(crate) pid: u32,
+    /// Its program, cut to 15 bytes by the kernel.
+    pub(crate) name: String,
+    /// The session that it belongs to.
+    pub(crate) session: u32,
+}
+
+impl Process {
+    /// The name is in parentheses and may contain some itself.
+    fn parse(stat: &str) -> Option<Self> {
+        let (pid, rest) = stat.split_once(" (")?;
+        let (name, rest) = rest.rsplit_once(") ")?;
+        let session = rest.split(' ').nth(3)?;
+        Some(Self { pid: pid.parse().ok()?, name: name.to_owned(), session: session.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {})", self.name, self.pid)
+    }
+}
+
+/// The name of a process, for the log; it may have ended.
+pub(crate) fn name(proc: &Path, pid: u32) -> String {
+    let name = fs::read_to_string(proc.join(pid.to_string()).join("comm"));
+    name.map_or_else(|_| "somebody".to_owned(), |name| name.trim().to_owned())
+}
+
+/// All processes; kernel threads have session 0.
+pub(crate) fn processes(proc: &Path) -> impl Iterator<Item = Process> {
+    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        Process::parse(&stat)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Call, FakeSystem};
+
+    #[test]
+    fn an_end_is_told_with_the_signals_name() {
+        for (end, text) in [
+            (End::Exit(2), "exit status 2"),
+            (End::Signal(9), "signal 9 (SIGKILL)"),
+            (End::Signal(40), "signal 40"),
+        ] {
+            assert_eq!(end.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_program_may_have_any_name() {
+        let process = |name: &str| Process { pid: 7, name: name.to_owned(), session: 5 };
+        for (stat, expected) in [
+            ("7 (boot) S 1 6 5 0 -1", Some(process("boot"))),
+            ("7 (a) R 1 (b) S 1 6 5 0 -1", Some(process("a) R 1 (b"))),
+            ("7 (boot) S 1 6", None),
+            ("", None),
+        ] {
+            assert_eq!(Process::parse(stat), expected, "{stat}");
+        }
+    }
+
+    #[test]
+    fn what_a_dead_role_leaves_behind_is_killed_and_nothing_else() {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, session) in [(10, 10), (11, 10), (12, 12), (13, 0)] {
+            let directory = proc.path().join(pid.to_string());
+            fs::create_dir(&directory).unwrap();
+            let stat = format!("{pid} (x) S 1 {pid} {session} 0");
+            fs::write(directory.join("stat"), stat).unwrap();
+        }
+        let mut system = FakeSystem::default();
+        kill_session(&mut system, proc.path(), 10);
+        system.calls.sort_by_key(|call| format!("{call:?}"));
+        let kill = |pid| Call::Signal(Target::Process(pid), Signal::Kill);
+        assert_eq!(system.calls, [kill(10), kill(11)]);
+    }
+}

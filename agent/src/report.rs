@@ -1,0 +1,68 @@
+//! Tells the boot server how an attempt ended.
+//!
+//! A hand-off to the next kernel reports nothing: `success` would tell an ePoxy server that the host
+//! is up, and it would stop offering updates before stage3 has run. Session ids, tokens and whatever
+//! else looks secret are taken out of both fields.
+
+use agent_types::redact::redact;
+
+use crate::fetch::{self, Fetch, shown_text};
+
+/// How an attempt ended, in the words that the server understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Every command ended with status 0.
+    Success,
+    /// The attempt failed; the text says why.
+    Failure(String),
+}
+
+/// Why a report did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The command line names no address for reports.
+    #[error("cannot report: {0} is not on the kernel command line")]
+    NoAddress(String),
+    /// The server did not take it. 403: not this machine's address, or an old session; 404: unknown.
+    #[error("cannot report")]
+    Fetch(#[from] fetch::Error),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Success => f.write_str("success"),
+            Self::Failure(reason) => write!(f, "error: {}", redact(reason)),
+        }
+    }
+}
+
+/// Posts the outcome and the state of the document to `url`, the value of the parameter `key`.
+pub(crate) async fn send(
+    fetch: &impl Fetch,
+    key: &str,
+    url: Option<&str>,
+    outcome: &Outcome,
+    debug_config: &str,
+) -> Result<(), Error> {
+    let url = url.ok_or_else(|| Error::NoAddress(key.to_owned()))?;
+    let message = outcome.to_string();
+    fetch.post_form(url, &[("message", &message), ("debug.config", debug_config)]).await?;
+    log::info!("reported to {}", shown_text(url));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_carries_no_session() {
+        let reason = "https://boot/v1/boot/host/s3cr3t/stage2: status 500".to_owned();
+        assert_eq!(
+            Outcome::Failure(reason).to_string(),
+            "error: https://boot/v1/boot/host/…/stage2: status 500"
+        );
+        assert_eq!(Outcome::Success.to_string(), "success");
+    }
+}

@@ -1,0 +1,400 @@
+//! What PID 1 decides: which role runs, when it is started again, when the machine is left.
+//!
+//! A state machine without I/O: [`Supervisor::on_event`] takes what has happened and the time, and
+//! answers with what to do. Whoever carries the orders out reports back with more events. After any
+//! failure there is an order or a time to wake up, and a line that says which and why.
+
+use std::time::Duration;
+
+use log::Level;
+
+use crate::reap::End;
+use crate::sys::Reboot;
+use crate::watch::Announcement;
+
+/// Exit statuses of the boot role.
+mod boot_status {
+    /// The document ran to its end.
+    pub(super) const DONE: i32 = 0;
+    /// Retrying has taken too long.
+    pub(super) const GAVE_UP: i32 = 2;
+    /// The command line asks for nothing.
+    pub(super) const NOTHING_TO_DO: i32 = 3;
+}
+
+/// Time to read why, on a console that the restart clears.
+const RESTART_DELAY: Duration = Duration::from_secs(10);
+/// A role that lived this long was healthy: its next failure is a first one.
+const HEALTHY_AFTER: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The boot role announces its first step at once; loading it takes far less than this.
+const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(30);
+/// A killed process is gone at once, unless it hangs in the kernel.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
+/// With so many failures in a row the operator gets a shell.
+const HOPELESS: u32 = 5;
+
+/// What PID 1 keeps running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Fetches and enters the next kernel.
+    Boot,
+    /// Lets the operator in over the network.
+    Rescue,
+    /// Lets the operator in on the console when nothing else does.
+    Shell,
+}
+
+impl Role {
+    /// Its name on the command line and in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Rescue => "rescue",
+            Self::Shell => "shell",
+        }
+    }
+}
+
+/// What has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The role runs.
+    Started(Role, u32),
+    /// The role could not be started; the reason has been logged.
+    StartFailed(Role),
+    /// A process has ended, a role or an orphan.
+    Ended(u32, End),
+    /// The boot role says what it does and until when.
+    Announced(Announcement),
+    /// Somebody asks to leave this kernel.
+    Asked(Reboot),
+    /// Leaving did not work, and every role has been stopped for it.
+    NotLeft(Reboot),
+    /// Time has passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Start the role as a child.
+    Start(Role),
+    /// Kill the process and everything of its session.
+    Kill(u32),
+    /// Leave this kernel.
+    Leave(Reboot),
+    /// Tell the operator.
+    Say(Level, String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Off,
+    Starting,
+    Running { pid: u32, since: Duration },
+    Pausing { until: Duration },
+    Done,
+}
+
+#[derive(Debug)]
+struct Worker {
+    role: Role,
+    state: State,
+    /// Failures in a row.
+    failures: u32,
+}
+
+impl Worker {
+    fn new(role: Role) -> Self {
+        Self { role, state: State::Off, failures: 0 }
+    }
+
+    fn start(&mut self) -> Order {
+        self.state = State::Starting;
+        Order::Start(self.role)
+    }
+
+    fn is(&self, process: u32) -> bool {
+        matches!(self.state, State::Running { pid, .. } if pid == process)
+    }
+
+    /// Counts the failure and answers with the pause before the next start.
+    fn fail(&mut self, now: Duration) -> Duration {
+        if matches!(self.state, State::Running { since, .. } if now >= since + HEALTHY_AFTER) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let pause = pause_after(self.failures);
+        self.state = State::Pausing { until: now + pause };
+        pause
+    }
+
+    fn is_alive_or_promising(&self) -> bool {
+        !matches!(self.state, State::Off | State::Done) && self.failures < HOPELESS
+    }
+}
+
+/// 1, 2, 4, … seconds.
+fn pause_after(failures: u32) -> Duration {
+    let seconds = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
+    Duration::from_secs(seconds).min(LONGEST_PAUSE)
+}
+
+/// By when the boot role must speak or be gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Deadline {
+    Announcement { announced: Announcement, at: Duration },
+    Death { pid: u32, at: Duration },
+}
+
+impl Deadline {
+    fn at(&self) -> Duration {
+        match self {
+            Self::Announcement { at, .. } | Self::Death { at, .. } => *at,
+        }
+    }
+}
+
+/// Whether this kernel is being left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Departure {
+    Staying,
+    Later { way: Reboot, at: Duration },
+    Ordered,
+}
+
+/// The state of the machine as PID 1 sees it.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    boot: Worker,
+    rescue: Option<Worker>,
+    shell: Worker,
+    deadline: Option<Deadline>,
+    departure: Departure,
+}
+
+impl Supervisor {
+    /// A machine that has just started; `rescue` tells whether an operator could log in.
+    pub(crate) fn new(rescue: bool) -> Self {
+        Self {
+            boot: Worker::new(Role::Boot),
+            rescue: rescue.then(|| Worker::new(Role::Rescue)),
+            shell: Worker::new(Role::Shell),
+            deadline: None,
+            departure: Departure::Staying,
+        }
+    }
+
+    /// The roles that run from the start, the boot role first.
+    pub(crate) fn begin(&mut self) -> Vec<Order> {
+        let rescue = self.rescue.as_mut();
+        std::iter::once(&mut self.boot).chain(rescue).map(Worker::start).collect()
+    }
+
+    /// Takes what has happened and answers with what to do.
+    pub(crate) fn on_event(&mut self, now: Duration, event: Event) -> Vec<Order> {
+        let mut orders = match event {
+            Event::Started(role, pid) => self.started(now, role, pid),
+            Event::StartFailed(role) => self.start_failed(now, role),
+            Event::Ended(pid, end) => self.ended(now, pid, end),
+            Event::Announced(announced) => self.announced(now, announced),
+            Event::Asked(way) => vec![self.leave_now(way)],
+            Event::NotLeft(way) => self.not_left(now, way),
+            Event::Tick => self.tick(now),
+        };
+        orders.extend(self.shell_if_needed());
+        orders
+    }
+
+    /// When to come back with a [`Event::Tick`] if nothing else happens.
+    pub(crate) fn wake_at(&self) -> Option<Duration> {
+        let pauses = self.workers().filter_map(|worker| match worker.state {
+            State::Pausing { until } => Some(until),
+            _ => None,
+        });
+        let deadline = self.deadline.as_ref().map(Deadline::at);
+        let departure = match self.departure {
+            Departure::Later { at, .. } => Some(at),
+            Departure::Staying | Departure::Ordered => None,
+        };
+        pauses.chain(deadline).chain(departure).min()
+    }
+
+    fn workers(&self) -> impl Iterator<Item = &Worker> {
+        [&self.boot, &self.shell].into_iter().chain(&self.rescue)
+    }
+
+    fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        [&mut self.boot, &mut self.shell].into_iter().chain(&mut self.rescue)
+    }
+
+    fn started(&mut self, now: Duration, role: Role, pid: u32) -> Vec<Order> {
+        for worker in self.workers_mut().filter(|worker| worker.role == role) {
+            worker.state = State::Running { pid, since: now };
+        }
+        if role == Role::Boot {
+            let step = "its first step".to_owned();
+            let announced = Announcement { step, limit: FIRST_ANNOUNCEMENT };
+            self.deadline = Some(Deadline::Announcement { at: now + announced.limit, announced });
+        }
+        vec![]
+    }
+
+    fn start_failed(&mut self, now: Duration, role: Role) -> Vec<Order> {
+        let Some(worker) = self.workers_mut().find(|worker| worker.role == role) else {
+            return vec![];
+        };
+        let pause = worker.fail(now);
+        let text = format!("{} role cannot be started: {}", role.name(), again_in(pause));
+        vec![Order::Say(Level::Error, text)]
+    }
+
+    fn ended(&mut self, now: Duration, pid: u32, end: End) -> Vec<Order> {
+        let Some(role) = self.workers().find(|worker| worker.is(pid)).map(|worker| worker.role)
+        else {
+            return vec![];
+        };
+        match (role, end) {
+            (Role::Boot, end) => self.boot_ended(now, pid, end),
+            (Role::Shell, End::Exit(0)) => vec![self.shell.start()],
+            (Role::Rescue | Role::Shell, end) => vec![self.again_after(now, role, end)],
+        }
+    }
+
+    fn boot_ended(&mut self, now: Duration, pid: u32, end: End) -> Vec<Order> {
+        self.deadline = None;
+        match end {
+            End::Exit(boot_status::DONE) => {
+                self.boot.state = State::Done;
+                vec![stay("the boot document ran to its end")]
+            }
+            End::Exit(boot_status::NOTHING_TO_DO) => {
+                self.boot.state = State::Done;
+                vec![stay("the kernel command line asks for no boot")]
+            }
+            End::Exit(boot_status::GAVE_UP) => {
+                self.boot.state = State::Done;
+                vec![self.leave_later(now, Reboot::Restart, "boot role gave up (exit status 2)")]
+            }
+            // What a dead boot role was running must not disturb the next one.
+            end => vec![Order::Kill(pid), self.again_after(now, Role::Boot, end)],
+        }
+    }
+
+    fn again_after(&mut self, now: Duration, role: Role, end: End) -> Order {
+        let pause = self
+            .workers_mut()
+            .find(|worker| worker.role == role)
+            .map_or(LONGEST_PAUSE, |worker| worker.fail(now));
+        let level = if role == Role::Boot { Level::Error } else { Level::Warn };
+        Order::Say(level, format!("{} role ended with {end}: {}", role.name(), again_in(pause)))
+    }
+
+    fn announced(&mut self, now: Duration, announced: Announcement) -> Vec<Order> {
+        if matches!(self.deadline, Some(Deadline::Announcement { .. })) {
+            let at = now.saturating_add(announced.limit);
+            self.deadline = Some(Deadline::Announcement { announced, at });
+        }
+        vec![]
+    }
+
+    fn not_left(&mut self, now: Duration, way: Reboot) -> Vec<Order> {
+        self.deadline = None;
+        self.departure = Departure::Staying;
+        let pause = self.boot.fail(now);
+        self.shell.state = State::Off;
+        let mut orders: Vec<_> = self.rescue.iter_mut().map(Worker::start).collect();
+        orders.push(match way {
+            Reboot::Kexec => {
+                let text = format!("cannot enter the loaded kernel: {}", boot_again_in(pause));
+                Order::Say(Level::Error, text)
+            }
+            way => self.leave_later(now, way, "the kernel refused"),
+        });
+        orders
+    }
+
+    fn leave_now(&mut self, way: Reboot) -> Order {
+        self.departure = Departure::Ordered;
+        Order::Leave(way)
+    }
+
+    fn leave_later(&mut self, now: Duration, way: Reboot, why: &str) -> Order {
+        self.departure = Departure::Later { way, at: now + RESTART_DELAY };
+        let seconds = RESTART_DELAY.as_secs();
+        Order::Say(Level::Error, format!("{why}: {} in {seconds} s", doing(way)))
+    }
+
+    fn tick(&mut self, now: Duration) -> Vec<Order> {
+        let mut orders: Vec<_> = self
+            .workers_mut()
+            .filter(|worker| matches!(worker.state, State::Pausing { until } if until <= now))
+            .map(Worker::start)
+            .collect();
+        orders.extend(self.missed_deadline(now));
+        if let Departure::Later { way, at } = self.departure
+            && at <= now
+        {
+            orders.push(self.leave_now(way));
+        }
+        orders
+    }
+
+    fn missed_deadline(&mut self, now: Duration) -> Vec<Order> {
+        match self.deadline.take_if(|deadline| deadline.at() <= now) {
+            None => vec![],
+            Some(Deadline::Announcement { announced, .. }) => self.kill_boot(now, &announced),
+            Some(Deadline::Death { pid, .. }) => {
+                let why = format!("boot role (process {pid}) hangs in the kernel");
+                vec![self.leave_later(now, Reboot::Restart, &why)]
+            }
+        }
+    }
+
+    fn kill_boot(&mut self, now: Duration, announced: &Announcement) -> Vec<Order> {
+        let State::Running { pid, .. } = self.boot.state else { return vec![] };
+        self.deadline = Some(Deadline::Death { pid, at: now + KILL_LIMIT });
+        let Announcement { step, limit } = announced;
+        let text = format!("boot role hangs in {step} for more than {limit:?}: killing it");
+        vec![Order::Say(Level::Error, text), Order::Kill(pid)]
+    }
+
+    /// The console's shell runs when the boot role is no hope and nobody can log in.
+    fn shell_if_needed(&mut self) -> Vec<Order> {
+        let rescue = self.rescue.as_ref().is_some_and(Worker::is_alive_or_promising);
+        let leaving = self.departure != Departure::Staying;
+        let idle = self.shell.state == State::Off && self.boot.state != State::Off;
+        if rescue || leaving || !idle || self.boot.is_alive_or_promising() {
+            return vec![];
+        }
+        let text = "nobody can log in: starting a shell on the console";
+        vec![Order::Say(Level::Warn, text.to_owned()), self.shell.start()]
+    }
+}
+
+fn stay(why: &str) -> Order {
+    Order::Say(Level::Info, format!("{why}: the machine stays in rescue"))
+}
+
+fn boot_again_in(pause: Duration) -> String {
+    format!("starting the boot role again in {} s", pause.as_secs())
+}
+
+fn again_in(pause: Duration) -> String {
+    format!("starting it again in {} s", pause.as_secs())
+}
+
+/// What is being done, for the operator.
+pub(crate) fn doing(way: Reboot) -> &'static str {
+    match way {
+        Reboot::Kexec => "entering the loaded kernel",
+        Reboot::Restart => "restarting the machine",
+        Reboot::PowerOff => "powering the machine off",
+        Reboot::Halt => "halting the machine",
+    }
+}
+
+#[cfg(test)]
+#[path = "supervise_tests.rs"]
+mod tests;

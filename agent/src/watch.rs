@@ -1,0 +1,186 @@
+//! The deadline between *init* and *boot*.
+//!
+//! Before each step the boot role says by when it will speak again: `<seconds> <step>\n` into a
+//! pipe whose number is in [`VARIABLE`]. PID 1 replaces a boot role that misses its own deadline.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustix::io::FdFlags;
+use rustix::pipe::PipeFlags;
+
+use crate::sys;
+
+/// Names the pipe's writing end in the boot role's environment. Commands must not inherit it.
+pub(crate) const VARIABLE: &str = "STAGE2_WATCH_FD";
+
+/// No announcement is longer; more without a newline is noise.
+const LONGEST_ANNOUNCEMENT: usize = 1024;
+
+/// The boot role's end. Without PID 1 on the other end it does nothing.
+#[derive(Debug)]
+pub(crate) struct Watch(Option<std::fs::File>);
+
+impl Watch {
+    /// Takes the pipe that PID 1 left open; call it first thing in the role.
+    pub(crate) fn from_env() -> Self {
+        let number = std::env::var(VARIABLE).ok().and_then(|number| number.parse().ok());
+        Self(number.and_then(sys::inherited_pipe).and_then(private).map(Into::into))
+    }
+
+    /// Announces a step: the next announcement comes within `limit`, or PID 1 starts over.
+    pub(crate) fn step(&self, name: &str, limit: Duration) {
+        let Some(pipe) = &self.0 else { return };
+        let announcement = Announcement { step: name.to_owned(), limit };
+        if let Err(error) = (&mut &*pipe).write_all(announcement.to_string().as_bytes()) {
+            log::debug!("cannot announce the step {name}: {error}");
+        }
+    }
+}
+
+/// Keeps the pipe from our own children, and PID 1 from holding us up.
+fn private(pipe: OwnedFd) -> Option<OwnedFd> {
+    rustix::io::fcntl_setfd(&pipe, FdFlags::CLOEXEC).ok()?;
+    rustix::io::ioctl_fionbio(&pipe, true).ok()?;
+    Some(pipe)
+}
+
+/// What the boot role says it is going to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Announcement {
+    /// What it does now.
+    pub(crate) step: String,
+    /// It speaks again within this time.
+    pub(crate) limit: Duration,
+}
+
+/// A line that is not an announcement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected \"<seconds> <step>\", got {0:?}")]
+pub(crate) struct ParseAnnouncementError(String);
+
+impl FromStr for Announcement {
+    type Err = ParseAnnouncementError;
+
+    fn from_str(line: &str) -> Result<Self, Self::Err> {
+        line.split_once(' ')
+            .and_then(|(seconds, step)| Some((seconds.parse().ok()?, step.trim())))
+            .filter(|(_, step)| !step.is_empty())
+            .map(|(seconds, step)| Self {
+                step: step.to_owned(),
+                limit: Duration::from_secs(seconds),
+            })
+            .ok_or_else(|| ParseAnnouncementError(line.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Announcement {
+    /// A part of a second counts as a whole one: the deadline must not come early.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.limit.as_secs() + u64::from(self.limit.subsec_nanos() > 0);
+        writeln!(f, "{seconds} {}", self.step.replace('\n', " "))
+    }
+}
+
+/// PID 1's end: what has been announced since the last look.
+#[derive(Debug)]
+pub(crate) struct Announcements {
+    pipe: std::fs::File,
+    unfinished: Vec<u8>,
+    open: bool,
+}
+
+impl Announcements {
+    /// Makes a pipe; the second value is for the boot role, which inherits it.
+    pub(crate) fn open() -> io::Result<(Self, OwnedFd)> {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        rustix::io::fcntl_setfd(&writer, FdFlags::empty())?;
+        Ok((Self { pipe: reader.into(), unfinished: Vec::new(), open: true }, writer))
+    }
+
+    /// Reads what is there without waiting.
+    pub(crate) fn read(&mut self) -> Vec<Result<Announcement, ParseAnnouncementError>> {
+        let mut buffer = [0; 4096];
+        if let Ok(count) = self.pipe.read(&mut buffer) {
+            self.open = count > 0;
+            self.unfinished.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        }
+        take_lines(&mut self.unfinished).iter().map(|line| line.parse()).collect()
+    }
+
+    /// Whether more can come: the boot role still has its end.
+    pub(crate) fn are_open(&self) -> bool {
+        self.open
+    }
+}
+
+impl AsFd for Announcements {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+/// Removes all complete lines.
+fn take_lines(unfinished: &mut Vec<u8>) -> Vec<String> {
+    let complete = unfinished.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let lines: Vec<u8> = unfinished.drain(..complete).collect();
+    if unfinished.len() > LONGEST_ANNOUNCEMENT {
+        unfinished.clear();
+    }
+    String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announcement(seconds: u64, step: &str) -> Announcement {
+        Announcement { step: step.to_owned(), limit: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn pid_1_hears_what_the_boot_role_announces() {
+        let (mut announcements, writer) = Announcements::open().unwrap();
+        let watch = Watch(Some(writer.into()));
+        watch.step("network", Duration::from_millis(120_001));
+        watch.step("fetch\nkernel", Duration::from_secs(30));
+        assert_eq!(
+            announcements.read(),
+            [Ok(announcement(121, "network")), Ok(announcement(30, "fetch kernel"))]
+        );
+        assert_eq!(announcements.read(), []);
+        assert!(announcements.are_open());
+        drop(watch);
+        assert_eq!(announcements.read(), []);
+        assert!(!announcements.are_open());
+    }
+
+    #[test]
+    fn a_boot_role_without_pid_1_announces_to_nobody() {
+        Watch(None).step("network", Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_is_not_an_announcement_is_refused() {
+        for line in ["", "30", "30 ", "soon network", "-1 network", "1.5 network"] {
+            assert_eq!(
+                line.parse::<Announcement>(),
+                Err(ParseAnnouncementError(line.to_owned())),
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn half_a_line_waits_for_its_other_half_and_noise_is_dropped() {
+        let mut unfinished = b"1 a\n2 b\n3".to_vec();
+        assert_eq!(take_lines(&mut unfinished), ["1 a", "2 b"]);
+        unfinished.extend_from_slice(b" c\n");
+        assert_eq!(take_lines(&mut unfinished), ["3 c"]);
+        unfinished.extend_from_slice(&[b'x'; LONGEST_ANNOUNCEMENT + 1]);
+        assert_eq!(take_lines(&mut unfinished), Vec::<String>::new());
+        assert_eq!(unfinished, Vec::<u8>::new());
+    }
+}

@@ -1,0 +1,137 @@
+//! What the program does, command by command.
+
+mod show;
+mod work;
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use crate::chip::ChipError;
+use crate::cli::{Cli, Command};
+use crate::decide::Refusal;
+use crate::output::Output;
+use crate::{driver, flash, store, target};
+
+/// Exit code: the command could not be carried out.
+const CANNOT: u8 = 1;
+/// Exit code: nothing was written, for a reason.
+const REFUSED: u8 = 3;
+/// Exit code: the card holds something else.
+const DIFFERS: u8 = 6;
+
+/// Where the kernel shows devices and processes.
+const SYSFS: &str = "/sys";
+const PROCFS: &str = "/proc";
+
+/// No option ROM is larger than the largest ROM BAR.
+const MOST_ROM_BYTES: u64 = 32 << 20;
+
+/// Why a command could not be carried out. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that is too large for what it should be.
+    #[error("expected at most {MOST_ROM_BYTES} bytes in {}", .0.display())]
+    TooLarge(PathBuf),
+    /// The card.
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    /// The chip.
+    #[error(transparent)]
+    Chip(#[from] ChipError),
+    /// Reasons that the procedure would give, too.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The driver.
+    #[error(transparent)]
+    Driver(#[from] driver::UnbindError),
+    /// Backups and journals.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The card carries routes.
+    #[error("routes lead through the card, and they would be lost (--allow-session-card)")]
+    SessionCard,
+    /// Nobody said which card the chip is on.
+    #[error("the kernel does not tell which card {0} is on: say it with --pci-id")]
+    UnknownCard(String),
+    /// There is nothing to restore.
+    #[error("no journal names a backup of {0}: say it with --backup")]
+    NoBackup(String),
+}
+
+impl Error {
+    /// A refusal is an answer; the rest are failures to ask.
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused(_)
+            | Self::SessionCard
+            | Self::UnknownCard(_)
+            | Self::Chip(_)
+            | Self::Target(_) => REFUSED,
+            _ => CANNOT,
+        }
+    }
+}
+
+/// One output for the command and for what works behind it.
+pub(crate) type SharedOutput = Rc<RefCell<Output>>;
+
+/// Carries out one command.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let output = Rc::new(RefCell::new(Output::new(cli.json, cli.verbose)));
+    match dispatch(&cli, &output) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let message = flash::chain(&error);
+            let value = serde_json::json!({"event": "error", "message": message});
+            if cli.json {
+                output.borrow_mut().result(&value, String::new);
+            } else {
+                output.borrow_mut().line(&message);
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, output: &SharedOutput) -> Result<u8, Error> {
+    match &cli.command {
+        Command::List => show::list(output),
+        Command::Inspect { rom, card, pci_id } => {
+            show::inspect(output, rom, card.as_ref(), *pci_id)
+        }
+        Command::Status { card } => show::status(output, &cli.state_dir, card.as_ref()),
+        Command::Probe(target) => work::probe(output, target),
+        Command::Backup { target, backup } => {
+            work::backup(output, target, &cli.state_dir, backup.as_deref())
+        }
+        Command::Verify { target, rom, region } => work::verify(output, target, rom, *region),
+        Command::Write(write) => work::write(output, write, &cli.state_dir),
+        Command::Restore { target, backup, region, permissions } => {
+            let wanted = work::Restore { backup: backup.as_deref(), region: *region, permissions };
+            work::restore(output, target, &wanted, &cli.state_dir)
+        }
+        // main.rs has taken this way already: a process per operation has no output of ours.
+        Command::ChipOperation => Ok(CANNOT),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let error = |source| Error::Read { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(error)?.len() > MOST_ROM_BYTES {
+        return Err(Error::TooLarge(path.to_owned()));
+    }
+    fs::read(path).map_err(error)
+}

@@ -1,0 +1,221 @@
+//! From the address of a card to what works on it.
+
+use std::path::Path;
+
+use agent_types::rom::{Card, OptionRom, PciId, RomError};
+
+use crate::address::CardAddress;
+use crate::mtd;
+use crate::pci::{self, PciDevice};
+use crate::programmer::Programmer;
+use crate::support::{Support, support_of};
+
+/// A card that can be worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its address, as an operator writes it; never `auto`.
+    pub name: String,
+    /// What a ROM for it must fit; unknown where nobody said which card a chip is on.
+    pub card: Option<Card>,
+    /// What works on it.
+    pub programmer: Programmer,
+    /// The card, whose driver must let go of it.
+    pub mapped: Option<PciDevice>,
+}
+
+/// Why a card cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No card has the address.
+    #[error("no card at {address}")]
+    NoCard {
+        /// The address.
+        address: CardAddress,
+        /// What sysfs said.
+        source: pci::Error,
+    },
+    /// No partition has the number.
+    #[error("there is no mtd{0}")]
+    NoMtd(u32),
+    /// It cannot be written.
+    #[error("{address} cannot be written: {why}")]
+    NotWritable {
+        /// The card.
+        address: CardAddress,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The card is another than the operator believes.
+    #[error("expected card {expected} at {address}, got {got}")]
+    AnotherCard {
+        /// The address.
+        address: CardAddress,
+        /// What the operator said.
+        expected: PciId,
+        /// What is there.
+        got: PciId,
+    },
+    /// `auto` found none or several.
+    #[error("expected one card that the ROM is for and that can be written, got {}", list(found))]
+    NotOne {
+        /// What it found.
+        found: Vec<String>,
+    },
+    /// `auto` needs a ROM.
+    #[error("--card auto needs a ROM")]
+    AutoWithoutRom,
+    /// The ROM cannot be read.
+    #[error("cannot tell which card the ROM is for")]
+    Rom(#[from] RomError),
+    /// sysfs cannot be read.
+    #[error(transparent)]
+    Pci(#[from] pci::Error),
+}
+
+fn list(found: &[String]) -> String {
+    if found.is_empty() { "none".to_owned() } else { found.join(", ") }
+}
+
+/// Finds what works on the card at `address`. `pci_id` is what the operator says that it is, and
+/// `rom` decides for `auto`.
+///
+/// # Errors
+/// The card is not there, is another, or cannot be written.
+pub fn find(
+    sysfs: &Path,
+    address: &CardAddress,
+    pci_id: Option<PciId>,
+    rom: Option<&[u8]>,
+) -> Result<Target, Error> {
+    match address {
+        CardAddress::Auto => find(sysfs, &the_card_of(sysfs, rom)?, pci_id, rom),
+        CardAddress::Pci(at) => {
+            let source = |source| Error::NoCard { address: address.clone(), source };
+            pci_target(address, pci::card_at(sysfs, *at).map_err(source)?, pci_id)
+        }
+        CardAddress::Mtd(number) => mtd_target(sysfs, address, *number, pci_id),
+        #[cfg(feature = "dummy")]
+        CardAddress::Dummy(parameters) => Ok(Target {
+            name: address.to_string(),
+            card: pci_id.map(card_of),
+            programmer: Programmer::Dummy(parameters.clone()),
+            mapped: None,
+        }),
+    }
+}
+
+/// A card of which only the id is known.
+#[must_use]
+pub const fn card_of(id: PciId) -> Card {
+    Card { id, rom_bar_bytes: None, memory_bar_bytes: None }
+}
+
+fn the_card_of(sysfs: &Path, rom: Option<&[u8]>) -> Result<CardAddress, Error> {
+    let rom = OptionRom::parse_start(rom.ok_or(Error::AutoWithoutRom)?)?;
+    let fits = |card: &PciDevice| {
+        let writable = matches!(support_of(card.id), Support::Writable { .. });
+        // The first function of a card holds its ROM; asking the others locked cards up.
+        let first = card.address.to_string().ends_with(".0");
+        let bars = Card { rom_bar_bytes: None, ..card.card() };
+        writable && first && agent_types::rom::check(&rom, &bars, u64::MAX).is_ok()
+    };
+    let found: Vec<PciDevice> = pci::network_cards(sysfs)?.into_iter().filter(fits).collect();
+    match found.as_slice() {
+        [one] => Ok(CardAddress::Pci(one.address)),
+        _ => {
+            let found = found.iter().map(|card| format!("pci:{}", card.address)).collect();
+            Err(Error::NotOne { found })
+        }
+    }
+}
+
+fn pci_target(
+    address: &CardAddress,
+    card: PciDevice,
+    pci_id: Option<PciId>,
+) -> Result<Target, Error> {
+    if let Some(expected) = pci_id.filter(|expected| *expected != card.id) {
+        return Err(Error::AnotherCard { address: address.clone(), expected, got: card.id });
+    }
+    let backend = match support_of(card.id) {
+        Support::Writable { backend, .. } => backend,
+        Support::NotWritable { why } => {
+            return Err(Error::NotWritable { address: address.clone(), why });
+        }
+    };
+    Ok(Target {
+        name: address.to_string(),
+        card: Some(card.card()),
+        programmer: backend.programmer(card.address),
+        mapped: Some(card),
+    })
+}
+
+fn mtd_target(
+    sysfs: &Path,
+    address: &CardAddress,
+    number: u32,
+    pci_id: Option<PciId>,
+) -> Result<Target, Error> {
+    let device = mtd::device(sysfs, number).ok_or(Error::NoMtd(number))?;
+    if let Some(why) = device.why_not {
+        return Err(Error::NotWritable { address: address.clone(), why });
+    }
+    if let (Some(expected), Some(got)) = (pci_id, device.pci_id)
+        && expected != got
+    {
+        return Err(Error::AnotherCard { address: address.clone(), expected, got });
+    }
+    Ok(Target {
+        name: address.to_string(),
+        card: pci_id.or(device.pci_id).map(card_of),
+        programmer: Programmer::LinuxMtd(number),
+        mapped: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: &str = "0000:03:00.0";
+
+    fn rom() -> Vec<u8> {
+        std::fs::read("/usr/lib/ipxe/qemu/pxe-e1000e.rom").expect("Debian's ipxe-qemu")
+    }
+
+    fn target(id: &str, address: &str, pci_id: Option<&str>) -> Result<Target, String> {
+        let sysfs = pci::tests::sysfs_with(ADDRESS, id.parse().unwrap(), Some("e1000e"));
+        let pci_id = pci_id.map(|id| id.parse().unwrap());
+        find(sysfs.path(), &address.parse().unwrap(), pci_id, Some(&rom()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn auto_is_the_only_card_that_the_rom_is_for() {
+        let found = target("8086:10d3", "auto", None).unwrap();
+        assert_eq!(found, target("8086:10d3", "pci:0000:03:00.0", None).unwrap());
+        assert_eq!(found.programmer, Programmer::NicIntelSpi(ADDRESS.parse().unwrap()));
+        assert_eq!(
+            target("8086:1533", "auto", None).unwrap_err(),
+            "expected one card that the ROM is for and that can be written, got none"
+        );
+    }
+
+    #[test]
+    fn a_card_that_is_another_or_cannot_be_written_is_no_target() {
+        assert_eq!(
+            target("8086:10d3", "pci:0000:03:00.0", Some("8086:1533")).unwrap_err(),
+            "expected card 8086:1533 at pci:0000:03:00.0, got 8086:10d3"
+        );
+        assert_eq!(
+            target("1af4:1000", "pci:0000:03:00.0", None).unwrap_err(),
+            "pci:0000:03:00.0 cannot be written: a virtual card: its ROM is a file of the hypervisor"
+        );
+        assert_eq!(target("8086:10d3", "mtd:7", None).unwrap_err(), "there is no mtd7");
+        assert_eq!(
+            target("8086:10d3", "pci:0000:04:00.0", None).unwrap_err(),
+            "no card at pci:0000:04:00.0"
+        );
+    }
+}

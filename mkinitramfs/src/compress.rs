@@ -1,0 +1,218 @@
+//! Compresses archives as the kernel can unpack them, and recognises what is compressed.
+//!
+//! The same input gives the same bytes: no time stamps, no file names, one thread.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use serde::Deserialize;
+
+/// zstd's level: above it the files hardly shrink, and below the time hardly does.
+const ZSTD_LEVEL: i32 = 19;
+/// The window that the kernel must hold while it unpacks: 8 MiB, which is level 19's own.
+const ZSTD_WINDOW_LOG: u32 = 23;
+const XZ_PRESET: u32 = 9;
+const XZ_DICTIONARY_BYTES: u32 = 8 << 20;
+
+/// A form that the kernel unpacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Unpacks fast and is small enough.
+    #[default]
+    Zstd,
+    /// Smallest, unpacks about five times slower.
+    Xz,
+    /// For loaders and tools that know nothing else.
+    Gzip,
+    /// The archive as it is.
+    None,
+}
+
+/// Why something cannot be compressed or unpacked.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} with {compression}")]
+pub struct Error {
+    verb: &'static str,
+    compression: Compression,
+    source: io::Error,
+}
+
+impl Compression {
+    /// What follows `.cpio` in a file name.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Zstd => ".zst",
+            Self::Xz => ".xz",
+            Self::Gzip => ".gz",
+            Self::None => "",
+        }
+    }
+
+    /// The form that a file name asks for by its last suffix.
+    #[must_use]
+    pub fn from_file_name(name: &str) -> Self {
+        [Self::Zstd, Self::Xz, Self::Gzip]
+            .into_iter()
+            .find(|compression| name.ends_with(compression.suffix()))
+            .unwrap_or(Self::None)
+    }
+
+    /// The form that bytes begin with.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        match bytes {
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            _ => Self::None,
+        }
+    }
+
+    /// Compresses.
+    ///
+    /// # Errors
+    /// The compressor has no memory.
+    pub fn compress(self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        let result = match self {
+            Self::Zstd => zstd_frame(bytes),
+            Self::Xz => xz_stream(bytes),
+            Self::Gzip => gzip_member(bytes),
+            Self::None => Ok(bytes.to_owned()),
+        };
+        result.map_err(|source| Error { verb: "compress", compression: self, source })
+    }
+
+    /// About how many bytes something takes, in a moment.
+    #[must_use]
+    pub fn estimate(bytes: &[u8]) -> usize {
+        zstd::bulk::compress(bytes, 1).map_or(bytes.len(), |packed| packed.len())
+    }
+
+    /// Unpacks the first frame, stream or member; what follows it may be anything.
+    ///
+    /// Returns what was in it and how many bytes it took.
+    ///
+    /// # Errors
+    /// The bytes are damaged, cut short, or of another form.
+    pub fn unpack_first(self, bytes: &[u8]) -> Result<(Vec<u8>, usize), Error> {
+        let mut rest = bytes;
+        let mut unpacked = Vec::new();
+        let result = match self {
+            Self::Zstd => zstd::stream::read::Decoder::with_buffer(&mut rest)
+                .and_then(|decoder| decoder.single_frame().read_to_end(&mut unpacked)),
+            Self::Xz => liblzma::bufread::XzDecoder::new(&mut rest).read_to_end(&mut unpacked),
+            Self::Gzip => flate2::bufread::GzDecoder::new(&mut rest).read_to_end(&mut unpacked),
+            Self::None => rest.read_to_end(&mut unpacked),
+        };
+        match result {
+            Ok(_) => Ok((unpacked, bytes.len() - rest.len())),
+            Err(source) => Err(Error { verb: "unpack", compression: self, source }),
+        }
+    }
+}
+
+fn zstd_frame(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+    encoder.window_log(ZSTD_WINDOW_LOG)?;
+    encoder.include_checksum(false)?;
+    encoder.set_pledged_src_size(Some(bytes.len() as u64))?;
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+fn xz_stream(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
+    let mut options = LzmaOptions::new_preset(XZ_PRESET)?;
+    options.dict_size(XZ_DICTIONARY_BYTES);
+    // The kernel refuses CRC64, xz's default: Documentation/staging/xz.rst.
+    let stream = Stream::new_stream_encoder(Filters::new().lzma2(&options), Check::Crc32)?;
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+fn gzip_member(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let level = flate2::Compression::best();
+    let mut encoder = flate2::GzBuilder::new().mtime(0).write(Vec::new(), level);
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Gzip => "gzip",
+            Self::None => "no compression",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Compression; 4] =
+        [Compression::Zstd, Compression::Xz, Compression::Gzip, Compression::None];
+
+    fn text() -> Vec<u8> {
+        (0..20_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_was_compressed_is_recognised_and_comes_back_the_same() {
+        for compression in ALL {
+            let packed = compression.compress(&text()).unwrap();
+            assert_eq!(Compression::of(&packed), compression);
+            let (unpacked, taken) = compression.unpack_first(&packed).unwrap();
+            assert_eq!((unpacked, taken), (text(), packed.len()), "{compression}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_of_two_frames_is_unpacked() {
+        for compression in [Compression::Zstd, Compression::Xz, Compression::Gzip] {
+            let first = compression.compress(b"first").unwrap();
+            let both = [first.clone(), compression.compress(b"second").unwrap()].concat();
+            let (unpacked, taken) = compression.unpack_first(&both).unwrap();
+            assert_eq!(
+                (unpacked.as_slice(), taken),
+                (b"first".as_slice(), first.len()),
+                "{compression}"
+            );
+        }
+    }
+
+    #[test]
+    fn xz_carries_the_check_that_the_kernel_knows() {
+        // Stream flags, bytes 6 and 7 of the header: 0 and the check's number, 1 for CRC32.
+        let packed = Compression::Xz.compress(b"x").unwrap();
+        assert_eq!(packed[6..8], [0, 1]);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_an_error() {
+        for compression in [Compression::Zstd, Compression::Xz, Compression::Gzip] {
+            let packed = compression.compress(&text()).unwrap();
+            assert!(
+                compression.unpack_first(&packed[..packed.len() / 2]).is_err(),
+                "{compression}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_name_says_how_it_is_compressed() {
+        for (name, compression) in [
+            ("a.cpio.zst", Compression::Zstd),
+            ("a.cpio.xz", Compression::Xz),
+            ("a.cpio.gz", Compression::Gzip),
+            ("a.cpio", Compression::None),
+        ] {
+            assert_eq!(Compression::from_file_name(name), compression);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Builds the kernel, keeps it, and puts ramdisks into it.
+//!
+//! A kernel is built once for a source, a configuration and a compiler, with an empty *slot* where
+//! its ramdisk goes. [`Kernel::ready`] builds or finds it; [`Kernel::with_initramfs`] fills the slot
+//! and links the boot image, which takes well under a second. The cache holds one directory per
+//! kernel; a lock keeps two builds apart, and a directory counts only when its mark `complete` was
+//! written last.
+
+pub mod cache;
+pub mod config;
+pub mod make;
+mod pack;
+pub mod progress;
+mod replay;
+pub mod source;
+mod splice;
+pub mod tools;
+mod vmlinux;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cache::{Cache, Lock};
+use config::Requests;
+use make::Make;
+use progress::{FIRST_ESTIMATE, Progress, minutes};
+use source::Source;
+
+/// The slot's name in the build directory. The kernel's build takes a single file `*.cpio.*` as it
+/// is, without compressing it.
+const SLOT_FILE: &str = "slot.cpio.zeros";
+/// What the kernel's configuration must have so that [`pack`] can fill it. The command line's
+/// buffer lies in the image only when something is in it.
+const SLOT_FRAGMENT: &str = "CONFIG_INITRAMFS_SOURCE=\"slot.cpio.zeros\"\nCONFIG_CMDLINE_BOOL=y\nCONFIG_CMDLINE=\"stage2\"\n";
+/// The goal for a ramdisk; larger ones take the next power of two.
+const SMALLEST_SLOT_BYTES: usize = 4 << 20;
+
+/// Why there is no kernel, or no image of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no source.
+    #[error("cannot get the kernel's source")]
+    Source(#[from] source::Error),
+    /// The configuration is not as asked for.
+    #[error("cannot configure the kernel")]
+    Config(#[from] config::Error),
+    /// A program is missing.
+    #[error(transparent)]
+    Tools(#[from] tools::Error),
+    /// Another build could not be waited for.
+    #[error(transparent)]
+    Lock(#[from] cache::LockError),
+    /// make failed.
+    #[error(transparent)]
+    Make(#[from] make::Error),
+    /// A file of the build cannot be read or written.
+    #[error("cannot {verb} {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program of the build cannot be run.
+    #[error("cannot run {0}")]
+    Run(&'static str, #[source] io::Error),
+    /// The ramdisk cannot be put in.
+    #[error("cannot put the ramdisk into the kernel")]
+    Pack(#[from] pack::Error),
+}
+
+/// Which kernel is wanted.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// A `.profile` file.
+    pub profile: PathBuf,
+    /// A tarball or a directory; `None` is Debian's package.
+    pub source: Option<PathBuf>,
+    /// How large the ramdisk is.
+    pub initramfs_bytes: usize,
+    /// The date that the kernel shows if its source has none, in seconds since 1970.
+    pub date: u64,
+}
+
+/// A built kernel, locked against other builds.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The kernel's version as `uname -r` shows it, without the local version.
+    pub version: String,
+    directory: PathBuf,
+    _lock: Lock,
+}
+
+impl Kernel {
+    /// Finds the kernel in the cache or builds it.
+    ///
+    /// # Errors
+    /// The source, a tool or an option is missing, or the build fails.
+    pub fn ready(request: &Request, cache: &Cache) -> Result<Self, Error> {
+        let mut requests = Requests::read(&request.profile)?;
+        requests.add("mkinitramfs", SLOT_FRAGMENT)?;
+        tools::check(&std::env::var("PATH").unwrap_or_default())?;
+        let source = {
+            let _lock = Lock::wait(&cache.sources().join("lock"))?;
+            Source::ready(request.source.as_deref(), cache)?
+        };
+        let timestamp = timestamp(source.date.unwrap_or(request.date))?;
+        let key = cache::key(&[&source.identity, &requests.over(""), &compiler()?, &timestamp]);
+        let directory = cache.kernels().join(key);
+        let lock = Lock::wait(&directory.with_extension("lock"))?;
+        let kernel = Self { version: source.version.clone(), directory, _lock: lock };
+        let slot_bytes = slot_bytes(request.initramfs_bytes);
+        // A directory may have changed since; make knows what to do, and does nothing otherwise.
+        let may_have_changed = source.date.is_none();
+        if may_have_changed || !kernel.is_complete(slot_bytes) {
+            kernel.build(&source, &requests, timestamp, slot_bytes, cache)?;
+        }
+        Ok(kernel)
+    }
+
+    /// The boot image with a ramdisk and a default command line in it.
+    ///
+    /// # Errors
+    /// The command line or the ramdisk does not fit, or the linker fails.
+    pub fn with_initramfs(&self, initramfs: &[u8], cmdline: &str) -> Result<Vec<u8>, Error> {
+        Ok(pack::image(&self.build_directory(), initramfs, cmdline)?)
+    }
+
+    /// Where the kernel was built: `vmlinux` with its symbols and `.config` are here.
+    #[must_use]
+    pub fn build_directory(&self) -> PathBuf {
+        self.directory.join("build")
+    }
+
+    fn is_complete(&self, slot_bytes: usize) -> bool {
+        fs::read_to_string(self.mark()).is_ok_and(|text| text == slot_bytes.to_string())
+    }
+
+    /// Written last: names the slot's size.
+    fn mark(&self) -> PathBuf {
+        self.directory.join("complete")
+    }
+
+    fn build(
+        &self,
+        source: &Source,
+        requests: &Requests,
+        timestamp: String,
+        slot_bytes: usize,
+        cache: &Cache,
+    ) -> Result<(), Error> {
+        let build = self.build_directory();
+        fs::create_dir_all(&build).map_err(io_error("create", &build))?;
+        remove_if_there(&self.mark())?;
+        let log = self.directory.join("log");
+        remove_if_there(&log)?;
+        make_slot(&build.join(SLOT_FILE), slot_bytes)?;
+        let make = Make { source: source.directory.clone(), build, log, timestamp };
+        eprintln!("kernel: {} in {}", source.version, self.directory.display());
+        let last_steps = cache.kernels().join("last-steps");
+        let known = fs::read_to_string(&last_steps).ok().and_then(|text| text.parse().ok());
+        let mut progress = Progress::start(known.unwrap_or(FIRST_ESTIMATE));
+        configure(&make, requests, &mut progress)?;
+        make.run(&["bzImage"], &mut progress)?;
+        let (steps, took) = progress.finish();
+        eprintln!("kernel: built in {} ({steps} steps)", minutes(took));
+        // A relink is no measure for a whole build.
+        if steps > FIRST_ESTIMATE / 2 {
+            fs::write(&last_steps, steps.to_string()).map_err(io_error("write", &last_steps))?;
+        }
+        fs::write(self.mark(), slot_bytes.to_string()).map_err(io_error("write", &self.mark()))
+    }
+}
+
+/// `tinyconfig` is `allnoconfig` with the kernel's own tiny fragments laid over it; ours are laid
+/// over both at once, so that nothing is on that neither asks for.
+fn configure(make: &Make, requests: &Requests, progress: &mut Progress) -> Result<(), Error> {
+    let base: String = [
+        "kernel/configs/tiny-base.config",
+        "kernel/configs/tiny.config",
+        "arch/x86/configs/tiny.config",
+    ]
+    .iter()
+    .map(|name| fs::read_to_string(make.source.join(name)).unwrap_or_default())
+    .collect();
+    let wanted = make.build.join("wanted.config");
+    let configuration = make.build.join(".config");
+    let text = requests.over(&base);
+    // Writing `.config` anew makes the build check every object: only when it is needed.
+    let is_same = fs::read_to_string(&wanted).is_ok_and(|known| known == text);
+    if !(is_same && configuration.is_file()) {
+        remove_if_there(&wanted)?;
+        let merged = make.build.join("merged.config");
+        fs::write(&merged, &text).map_err(io_error("write", &merged))?;
+        let all = format!("KCONFIG_ALLCONFIG={}", merged.display());
+        make.run(&[&all, "allnoconfig"], progress)?;
+        make.run(&["olddefconfig"], progress)?;
+        fs::rename(&merged, &wanted).map_err(io_error("rename", &merged))?;
+    }
+    let result = fs::read_to_string(&configuration).map_err(io_error("read", &configuration))?;
+    Ok(requests.check(&result)?)
+}
+
+/// The slot that a ramdisk needs.
+fn slot_bytes(initramfs_bytes: usize) -> usize {
+    (initramfs_bytes + splice::SLACK_BYTES).next_power_of_two().max(SMALLEST_SLOT_BYTES)
+}
+
+/// Leaves a slot of the right size alone: its date decides whether the kernel is linked again.
+fn make_slot(path: &Path, bytes: usize) -> Result<(), Error> {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() == bytes as u64) {
+        return Ok(());
+    }
+    fs::write(path, vec![0; bytes]).map_err(io_error("write", path))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Compiler and linker, as the kernel's banner names them.
+fn compiler() -> Result<String, Error> {
+    let first_line = |program: &'static str| -> Result<String, Error> {
+        let output = Command::new(program).arg("--version").output();
+        let output = output.map_err(|source| Error::Run(program, source))?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+    };
+    Ok(format!("{}\n{}", first_line("gcc")?, first_line("ld")?))
+}
+
+/// Seconds since 1970 as `date` writes them, for the kernel's banner.
+fn timestamp(seconds: u64) -> Result<String, Error> {
+    let output = Command::new("date")
+        .env("LC_ALL", "C")
+        .args(["-u", "-d", &format!("@{seconds}")])
+        .output()
+        .map_err(|source| Error::Run("date", source))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { verb, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_room_for_the_ramdisk_and_its_slack() {
+        const MIB: usize = 1 << 20;
+        for (initramfs, slot) in [
+            (0, 4 * MIB),
+            (3 * MIB, 4 * MIB),
+            (4 * MIB - 64, 4 * MIB),
+            (4 * MIB - 63, 8 * MIB),
+            (9 * MIB, 16 * MIB),
+        ] {
+            assert_eq!(slot_bytes(initramfs), slot, "{initramfs}");
+        }
+    }
+
+    #[test]
+    fn dates_are_the_same_everywhere() {
+        assert_eq!(timestamp(0).unwrap(), "Thu Jan  1 00:00:00 UTC 1970");
+    }
+}

@@ -1,0 +1,128 @@
+//! Where sources, built kernels and compressed archives are kept, outside the checkout.
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+
+/// The cache's directory. All in it can be deleted; it is made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    sources: PathBuf,
+    kernels: PathBuf,
+    archives: PathBuf,
+}
+
+/// Held while a directory of the cache is worked on; released when dropped, and by the kernel when
+/// the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why a lock is not held.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot lock {}", path.display())]
+pub struct LockError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Cache {
+    /// `$STAGE2_CACHE`, else `$XDG_CACHE_HOME/stage2`, else `~/.cache/stage2`.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let named =
+            |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let below_home = || named("HOME").unwrap_or_else(|| "/tmp".into()).join(".cache");
+        let root = named("STAGE2_CACHE")
+            .unwrap_or_else(|| named("XDG_CACHE_HOME").unwrap_or_else(below_home).join("stage2"));
+        // The kernel's build changes directory.
+        Self::at(std::path::absolute(&root).unwrap_or(root))
+    }
+
+    /// A cache in a directory, which need not exist yet.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        let [sources, kernels, archives] =
+            ["sources", "kernels", "archives"].map(|name| root.join(name));
+        Self { sources, kernels, archives }
+    }
+
+    /// Unpacked kernel sources.
+    #[must_use]
+    pub fn sources(&self) -> &Path {
+        &self.sources
+    }
+
+    /// Built kernels, one directory per key.
+    #[must_use]
+    pub fn kernels(&self) -> &Path {
+        &self.kernels
+    }
+
+    /// Compressed archives by the digest of their contents.
+    #[must_use]
+    pub fn archives(&self) -> &Path {
+        &self.archives
+    }
+}
+
+impl Lock {
+    /// Waits until nobody else holds the lock file, saying so.
+    ///
+    /// # Errors
+    /// The file cannot be made or locked.
+    pub fn wait(path: &Path) -> Result<Self, LockError> {
+        Self::acquire(path).map_err(|source| LockError { path: path.to_owned(), source })
+    }
+
+    fn acquire(path: &Path) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let file = File::options().create(true).append(true).open(path)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            eprintln!("waiting for another build that holds {}", path.display());
+            flock(&file, FlockOperation::LockExclusive)?;
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+/// Sixteen hexadecimal digits that stand for all parts together.
+#[must_use]
+pub fn key(parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_differs_when_parts_are_split_otherwise() {
+        assert_eq!(key(&["ab", "c"]).len(), 16);
+        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
+    }
+
+    #[test]
+    fn a_lock_is_free_again_when_it_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/lock");
+        let held = Lock::wait(&path).unwrap();
+        let other = File::open(&path).unwrap();
+        assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_err());
+        drop(held);
+        assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_ok());
+    }
+}

@@ -1,0 +1,153 @@
+//! Fills a built kernel's slot with a ramdisk and links the boot image around it.
+//!
+//! On entry the build directory holds a whole build. `vmlinux` and all objects stay as they are;
+//! only the compressed payload and what is linked from it are made again, so that whatever
+//! interrupts this, the next run starts from the same place.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::replay::{self, replay};
+use super::splice::{self, SLACK_BYTES};
+use super::vmlinux::{self, Places};
+use crate::output;
+
+/// The stripped kernel and its relocations: together the payload of the boot image.
+const IMAGE: [&str; 2] =
+    ["arch/x86/boot/compressed/vmlinux.bin", "arch/x86/boot/compressed/vmlinux.relocs"];
+const PAYLOAD: &str = "arch/x86/boot/compressed/vmlinux.bin.zst";
+const RESULT: &str = "arch/x86/boot/bzImage";
+/// What the kernel's build does after it has compressed the payload, in its order.
+const STEPS: [&str; 9] = [
+    "arch/x86/boot/compressed/piggy.S",
+    "arch/x86/boot/compressed/piggy.o",
+    "arch/x86/boot/compressed/vmlinux",
+    "arch/x86/boot/zoffset.h",
+    "arch/x86/boot/header.o",
+    "arch/x86/boot/setup.elf",
+    "arch/x86/boot/setup.bin",
+    "arch/x86/boot/vmlinux.bin",
+    RESULT,
+];
+/// The kernel's command line has 2047 bytes for this, a blank, and what the loader passes.
+const LONGEST_CMDLINE_BYTES: usize = 1024;
+
+/// Why a ramdisk is not in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the build cannot be read or written.
+    #[error("cannot {verb} {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel is not shaped as it must be.
+    #[error(transparent)]
+    Vmlinux(#[from] vmlinux::Error),
+    /// The loader's part would be cut off.
+    #[error(
+        "expected a default command line of at most {LONGEST_CMDLINE_BYTES} bytes, so that the loader's \
+         has room, got {0}"
+    )]
+    CmdlineTooLong(usize),
+    /// The slot was chosen for a smaller ramdisk.
+    #[error("expected a ramdisk of at most {slot_bytes} bytes, got {initramfs_bytes}")]
+    TooLarge {
+        /// The ramdisk.
+        initramfs_bytes: usize,
+        /// The slot.
+        slot_bytes: usize,
+    },
+    /// The payload cannot be compressed.
+    #[error(transparent)]
+    Splice(#[from] splice::Error),
+    /// A step of the kernel's build failed.
+    #[error(transparent)]
+    Replay(#[from] replay::Error),
+}
+
+/// The boot image with a ramdisk and a default command line in it.
+pub(super) fn image(build: &Path, initramfs: &[u8], cmdline: &str) -> Result<Vec<u8>, Error> {
+    let kernel = read(&build.join("vmlinux"))?;
+    let mut image = read(&build.join(IMAGE[0]))?;
+    let places = vmlinux::places(&kernel, &image)?;
+    image.extend(read(&build.join(IMAGE[1]))?);
+    write_cmdline(&mut image[places.cmdline.clone()], cmdline)?;
+    image[places.slot_size.clone()].copy_from_slice(&(initramfs.len() as u64).to_le_bytes());
+    let payload = payload(build, &image, &places, initramfs)?;
+    let path = build.join(PAYLOAD);
+    fs::write(&path, payload).map_err(io_error("write", &path))?;
+    STEPS.iter().try_for_each(|step| replay(build, step))?;
+    read(&build.join(RESULT))
+}
+
+fn write_cmdline(buffer: &mut [u8], cmdline: &str) -> Result<(), Error> {
+    if cmdline.len() > LONGEST_CMDLINE_BYTES {
+        return Err(Error::CmdlineTooLong(cmdline.len()));
+    }
+    buffer.fill(0);
+    buffer[..cmdline.len()].copy_from_slice(cmdline.as_bytes());
+    Ok(())
+}
+
+/// One zstd frame and, as the kernel's own build appends it, the size that it unpacks to.
+fn payload(
+    build: &Path,
+    image: &[u8],
+    places: &Places,
+    initramfs: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let slot = places.slot.clone();
+    if initramfs.len() + SLACK_BYTES > slot.len() {
+        return Err(Error::TooLarge { initramfs_bytes: initramfs.len(), slot_bytes: slot.len() });
+    }
+    let (head, tail) = (&image[..slot.start], &image[slot.end..]);
+    let mut frame = splice::frame(&compressed_head(build, head)?, initramfs, slot.len(), tail)?;
+    splice::check(&frame, &[head, initramfs, &vec![0; slot.len() - initramfs.len()], tail])?;
+    frame.extend_from_slice(&(image.len() as u32).to_le_bytes());
+    Ok(frame)
+}
+
+/// The kernel before the slot, compressed; kept with its digest in front, as it takes seconds.
+fn compressed_head(build: &Path, head: &[u8]) -> Result<Vec<u8>, Error> {
+    let digest = Sha256::digest(head);
+    let path = build.join("head.zst");
+    let kept = fs::read(&path).unwrap_or_default();
+    if let Some(compressed) = kept.strip_prefix(digest.as_slice()) {
+        return Ok(compressed.to_owned());
+    }
+    let compressed = splice::head(head)?;
+    let kept = [digest.as_slice(), &compressed].concat();
+    output::replace(&path, &kept).map_err(io_error("write", &path))?;
+    Ok(compressed)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(io_error("read", path))
+}
+
+fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { verb, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_replaces_what_was_there_and_leaves_room_for_the_loaders() {
+        let mut buffer = *b"placeholder\0\0\0\0\0";
+        write_cmdline(&mut buffer, "quiet").unwrap();
+        assert_eq!(&buffer, b"quiet\0\0\0\0\0\0\0\0\0\0\0");
+        let long = "x".repeat(LONGEST_CMDLINE_BYTES + 1);
+        assert!(matches!(write_cmdline(&mut [0; 2048], &long), Err(Error::CmdlineTooLong(1025))));
+    }
+}

@@ -1,0 +1,279 @@
+//! Measures the image and the agent against what people use in their place; see [`vmtest::bench`].
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use vmtest::bench::boot::{Milestones, PHASES, Phase};
+use vmtest::bench::debian::Programs;
+use vmtest::bench::download::{Download, Fetched};
+use vmtest::bench::figure::{self, Figure, Table};
+use vmtest::bench::memory::smallest_mib;
+use vmtest::bench::payload::Payload;
+use vmtest::bench::ramdisk::{Contender, Ramdisks};
+use vmtest::bench::repack::Repack;
+use vmtest::bench::resident::Resident;
+use vmtest::bench::rotation::rotation;
+
+/// Measure the image and the agent against ramdisks and programs made of Debian's packages.
+#[derive(Parser)]
+#[command(after_help = "\
+Machines run in QEMU, without KVM unless STAGE2_TEST_ACCEL=kvm says so: compare ratios, not seconds.
+Nothing else should run meanwhile. The kernel and the peers' packages are kept in $STAGE2_CACHE
+(~/.cache/stage2).
+
+Examples:
+  bench --agent target/x86_64-unknown-linux-gnu/ramdisk/agent
+  bench --agent output/agent --only boot --only memory --runs 1")]
+struct Options {
+    /// The agent to be measured: a static program
+    #[arg(long, value_name = "FILE")]
+    agent: PathBuf,
+    /// Where bench.json goes
+    #[arg(long, value_name = "DIR", default_value = "output")]
+    output: PathBuf,
+    /// Measure only this; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    only: Vec<Measurement>,
+    /// How often each time is taken
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    /// Boots with a virtio card: first request, hand-over, phases
+    Boot,
+    /// Boots with an e1000e card, whose link takes seconds: first request
+    E1000e,
+    /// The smallest memory that boots the payload
+    Memory,
+    /// The image's and the ramdisks' bytes
+    Size,
+    /// Memory of PID 1 and of the boot role
+    Resident,
+    /// On the host: fetch and verify 1 GiB over HTTPS
+    Download,
+    /// Pack the image again with another authorized key
+    Repack,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match bench(&options) {
+        Ok(figures) => {
+            println!("\n{}", Table(&figures));
+            println!("bench: {}", options.output.join(FILE).display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const FILE: &str = "bench.json";
+
+fn bench(options: &Options) -> anyhow::Result<Vec<Figure>> {
+    let chosen = |measurement| options.only.is_empty() || options.only.contains(&measurement);
+    let bench = Bench::prepare(&options.agent, options.runs.into())?;
+    let mut figures = Vec::new();
+    for measurement in Measurement::value_variants().iter().filter(|it| chosen(**it)) {
+        say(&format!("bench: {measurement:?}"));
+        figures.extend(bench.measure(*measurement)?);
+        figure::write(&options.output.join(FILE), &figures)?;
+    }
+    Ok(figures)
+}
+
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Everything that is measured, ready to run.
+struct Bench {
+    agent: PathBuf,
+    runs: usize,
+    programs: Programs,
+    ramdisks: Ramdisks,
+    payload: Payload,
+    /// Where ramdisks and payload are.
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn prepare(agent: &Path, runs: usize) -> anyhow::Result<Self> {
+        let programs = Programs::prepare(&say)?;
+        let directory = tempfile::tempdir()?;
+        say("bench: packing the ramdisks");
+        let ramdisks = Ramdisks::pack(agent, &programs, directory.path())?;
+        let payload = Payload::write(&ramdisks.kernel, &programs, directory.path())?;
+        let agent = agent.to_owned();
+        Ok(Self { agent, runs, programs, ramdisks, payload, _directory: directory })
+    }
+
+    fn measure(&self, measurement: Measurement) -> anyhow::Result<Vec<Figure>> {
+        Ok(match measurement {
+            Measurement::Boot => boot_figures(&self.boots("virtio-net-pci")?),
+            Measurement::E1000e => e1000e_figures(&self.boots("e1000e")?),
+            Measurement::Memory => self.memory()?,
+            Measurement::Size => self.sizes(),
+            Measurement::Resident => self.resident()?,
+            Measurement::Download => self.download()?,
+            Measurement::Repack => self.repack()?,
+        })
+    }
+
+    fn boots(&self, card: &str) -> anyhow::Result<Boots> {
+        let mut boots = Boots::default();
+        for contender in rotation(&Contender::ALL, self.runs) {
+            let at = Milestones::of(contender, &self.ramdisks, &self.payload, card)?;
+            let (request, stage3) = (at.first_request - at.kernel, at.stage3 - at.kernel);
+            say(&format!("  {contender}: first request {request:.2} s, stage3 {stage3:.2} s"));
+            boots.0.push((contender, at));
+        }
+        Ok(boots)
+    }
+
+    fn memory(&self) -> anyhow::Result<Vec<Figure>> {
+        let smallest =
+            |contender| smallest_mib(contender, &self.ramdisks, &self.payload, &say).map(f64::from);
+        let ours = smallest(Contender::Ours)?;
+        let mut figures = Vec::new();
+        for peer in Contender::PEERS {
+            let theirs = smallest(peer)?;
+            figures.extend(Figure::against(
+                "smallest memory",
+                "MiB",
+                &[ours],
+                peer.name(),
+                &[theirs],
+            ));
+        }
+        Ok(figures)
+    }
+
+    fn sizes(&self) -> Vec<Figure> {
+        let ours = self.ramdisks.of(Contender::Ours);
+        let peers = Contender::PEERS.into_iter().flat_map(|peer| {
+            let theirs = self.ramdisks.of(peer);
+            [
+                ("initramfs, zstd -19", ours.compressed_bytes, theirs.compressed_bytes),
+                ("initramfs, unpacked", ours.unpacked_bytes, theirs.unpacked_bytes),
+            ]
+            .map(|(name, ours, theirs)| {
+                Figure::against(name, "bytes", &[ours as f64], peer.name(), &[theirs as f64])
+            })
+        });
+        let limits = [
+            ("initramfs, zstd -19", ours.compressed_bytes, INITRAMFS_LIMIT),
+            ("stage2_vmlinuz", self.ramdisks.vmlinuz_bytes, VMLINUZ_LIMIT),
+        ];
+        let limits = limits
+            .map(|(name, bytes, limit)| Figure::within(name, "bytes", &[bytes as f64], limit));
+        peers.chain(limits).flatten().collect()
+    }
+
+    fn resident(&self) -> anyhow::Result<Vec<Figure>> {
+        let Resident { init_kib, boot_kib } = Resident::measure(&self.ramdisks, &self.payload)?;
+        let figures = [
+            Figure::within("PID 1 resident", "KiB", &[init_kib.into()], INIT_LIMIT),
+            Figure::within("boot role, peak resident", "KiB", &[boot_kib.into()], BOOT_LIMIT),
+        ];
+        Ok(figures.into_iter().flatten().collect())
+    }
+
+    fn download(&self) -> anyhow::Result<Vec<Figure>> {
+        let download = Download::prepare(&self.agent)?;
+        let (mut ours, mut peaks, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+        for side in rotation(&Side::BOTH, self.runs) {
+            match side {
+                Side::Ours => {
+                    let Fetched { seconds, peak_kib } = download.ours()?;
+                    say(&format!("  epoxy_client: {seconds:.2} s, {peak_kib} KiB"));
+                    ours.push(seconds);
+                    peaks.push(f64::from(peak_kib));
+                }
+                Side::Peer => {
+                    let seconds = download.peer()?;
+                    say(&format!("  curl | sha256sum: {seconds:.2} s"));
+                    peer.push(seconds);
+                }
+            }
+        }
+        let figures = [
+            Figure::against("fetch and verify 1 GiB", "s", &ours, "curl | sha256sum", &peer),
+            Figure::within("epoxy_client, peak resident", "KiB", &peaks, BOOT_LIMIT),
+        ];
+        Ok(figures.into_iter().flatten().collect())
+    }
+
+    fn repack(&self) -> anyhow::Result<Vec<Figure>> {
+        let mut repack = Repack::prepare(&self.agent, &self.programs)?;
+        let (mut ours, mut peer) = (Vec::new(), Vec::new());
+        for side in rotation(&Side::BOTH, self.runs) {
+            match side {
+                Side::Ours => ours.push(repack.ours()?),
+                Side::Peer => peer.push(repack.peer()?),
+            }
+        }
+        let name = "repack with another key";
+        Ok(Figure::against(name, "s", &ours, "cpio | zstd -19", &peer).into_iter().collect())
+    }
+}
+
+/// What was promised, in bytes or KiB.
+const VMLINUZ_LIMIT: f64 = (8 << 20) as f64;
+const INITRAMFS_LIMIT: f64 = (4 << 20) as f64;
+const INIT_LIMIT: f64 = 3.0 * 1024.0;
+const BOOT_LIMIT: f64 = 12.0 * 1024.0;
+
+#[derive(Clone, Copy)]
+enum Side {
+    Ours,
+    Peer,
+}
+
+impl Side {
+    const BOTH: [Self; 2] = [Self::Ours, Self::Peer];
+}
+
+/// Boots of all contenders.
+#[derive(Default)]
+struct Boots(Vec<(Contender, Milestones)>);
+
+impl Boots {
+    fn of(&self, contender: Contender, seconds: fn(&Milestones) -> f64) -> Vec<f64> {
+        self.0.iter().filter(|(who, _)| *who == contender).map(|(_, at)| seconds(at)).collect()
+    }
+
+    fn against_each(&self, name: &str, seconds: fn(&Milestones) -> f64) -> Vec<Figure> {
+        let ours = self.of(Contender::Ours, seconds);
+        let figure = |peer| {
+            Figure::against(name, "s", &ours, Contender::name(peer), &self.of(peer, seconds))
+        };
+        Contender::PEERS.into_iter().filter_map(figure).collect()
+    }
+}
+
+fn boot_figures(boots: &Boots) -> Vec<Figure> {
+    let whole: &[Phase] = &[
+        ("kernel entry to first request", |at| at.first_request - at.kernel),
+        ("kernel entry to stage3's first line", |at| at.stage3 - at.kernel),
+    ];
+    let measured = whole.iter().chain(PHASES);
+    measured.flat_map(|(name, seconds)| boots.against_each(name, *seconds)).collect()
+}
+
+fn e1000e_figures(boots: &Boots) -> Vec<Figure> {
+    let mut figures = boots
+        .against_each("e1000e: kernel entry to first request", |at| at.first_request - at.kernel);
+    figures.extend(boots.against_each("e1000e: carrier to first request", |at| {
+        at.carrier.map_or(f64::NAN, |carrier| at.first_request - carrier)
+    }));
+    let ours = boots.of(Contender::Ours, |at| at.first_request - at.carrier.unwrap_or(f64::NAN));
+    figures.extend(Figure::within("e1000e: carrier to first request", "s", &ours, 0.3));
+    figures
+}

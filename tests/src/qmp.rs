@@ -1,0 +1,88 @@
+//! QEMU's control socket (QMP): keys, power, pictures of the screen.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+/// QEMU answers at once; this is for a busy host.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An open control connection.
+pub struct Qmp {
+    stream: UnixStream,
+    answers: BufReader<UnixStream>,
+}
+
+impl Qmp {
+    pub(crate) fn connect(socket: &Path) -> anyhow::Result<Self> {
+        let stream = connect(socket).context("cannot reach QEMU's control socket")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let answers = BufReader::new(stream.try_clone()?);
+        let mut qmp = Self { stream, answers };
+        qmp.read_line()?;
+        qmp.execute("qmp_capabilities", &json!({}))?;
+        Ok(qmp)
+    }
+
+    /// Executes one command and returns what it answers.
+    pub fn execute(&mut self, command: &str, arguments: &Value) -> anyhow::Result<Value> {
+        let request = json!({ "execute": command, "arguments": arguments });
+        writeln!(self.stream, "{request}")?;
+        loop {
+            let mut answer = self.read_line()?;
+            if let Some(error) = answer.get("error") {
+                bail!("QEMU refuses {command}: {error}");
+            }
+            // Events come in between.
+            if let Some(answer) = answer.get_mut("return") {
+                return Ok(answer.take());
+            }
+        }
+    }
+
+    /// Presses keys together, by QEMU's names, such as `["ctrl", "alt", "delete"]`.
+    pub fn press(&mut self, keys: &[&str]) -> anyhow::Result<()> {
+        let keys: Vec<Value> =
+            keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
+        self.execute("send-key", &json!({ "keys": keys })).map(drop)
+    }
+
+    /// Lets a paused machine run.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        self.execute("cont", &json!({})).map(drop)
+    }
+
+    /// Saves what the screen shows as a PPM picture.
+    pub fn screendump(&mut self, file: &Path) -> anyhow::Result<()> {
+        self.execute("screendump", &json!({ "filename": file })).map(drop)
+    }
+
+    /// Pulls or plugs the cable of a network card.
+    pub fn set_link(&mut self, card: &str, up: bool) -> anyhow::Result<()> {
+        self.execute("set_link", &json!({ "name": card, "up": up })).map(drop)
+    }
+
+    fn read_line(&mut self) -> anyhow::Result<Value> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line).context("QEMU's control socket is silent")? == 0 {
+            bail!("QEMU has closed its control socket");
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+/// QEMU makes the socket soon after it has started.
+fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match UnixStream::connect(socket) {
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(50)),
+            connected => return connected,
+        }
+    }
+}
