@@ -25,6 +25,8 @@ pub(crate) struct Number(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Stranger(IpAddr),
+    /// Told to go; one that proves who it is at that moment may still stay.
+    Going,
     LoggedIn,
 }
 
@@ -50,7 +52,7 @@ impl Admission {
     pub(crate) fn admit(&mut self, source: IpAddr, random: u64) -> (Number, Option<Number>) {
         let victim = self.victim(source, random);
         if let Some(victim) = victim {
-            self.forget(victim);
+            self.connections.insert(victim, State::Going);
         }
         let number = Number(self.next);
         self.next += 1;
@@ -86,7 +88,7 @@ impl Admission {
     fn strangers(&self, of: impl Fn(IpAddr) -> bool) -> Vec<Number> {
         let strangers = self.connections.iter().filter(|(_, state)| match state {
             State::Stranger(source) => of(*source),
-            State::LoggedIn => false,
+            State::Going | State::LoggedIn => false,
         });
         strangers.map(|(number, _)| *number).collect()
     }

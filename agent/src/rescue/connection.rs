@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -22,7 +22,7 @@ use russh::{
     Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Preferred, Pty, Sig,
     SshId,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -102,10 +102,7 @@ pub(crate) async fn serve(server: Server) -> Result<(), Error> {
     tokio::select! {
         end = &mut session => log_end(source, "did not log in", end),
         login = tokio::time::timeout_at(deadline, login.changed()) => match login {
-            Ok(Ok(())) => {
-                listener.write_all(&[LOGGED_IN]).await.map_err(Error::NoListener)?;
-                until_the_end(source, session, programs).await;
-            }
+            Ok(Ok(())) => until_the_end(source, session, programs).await,
             // The connection has ended, and with it who could have told us of a login.
             Ok(Err(_)) => log_end(source, "did not log in", session.await),
             Err(_) => log::warn!("ssh: {source} refused: it did not log in in time"),
@@ -458,7 +455,11 @@ impl Handler for Visitor {
         Ok(self.decide(user, &what, verdict))
     }
 
+    /// The listener knows before the client does: it must not end a session that has begun.
     async fn auth_succeeded(&mut self, _: &mut Ssh) -> Result<(), russh::Error> {
+        let mut listener = io::stdout();
+        listener.write_all(&[LOGGED_IN])?;
+        listener.flush()?;
         self.logged_in.send_replace(true);
         Ok(())
     }

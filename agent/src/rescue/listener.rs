@@ -19,7 +19,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::admission::{Admission, Login, Number};
 use super::options::Server;
@@ -35,6 +36,10 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// The byte with which a child says that its client has logged in.
 pub(crate) const LOGGED_IN: u8 = b'a';
+
+const TOO_MANY_STRANGERS: &str = "too many connections that have not logged in";
+const TOO_MANY_LOGINS: &str = "too many are logged in";
+const TOO_LATE: &str = "it did not log in in time";
 
 /// Our own program, even after its file is gone.
 pub(crate) const OURSELVES: &str = "/proc/self/exe";
@@ -106,30 +111,29 @@ struct House {
     host_key: String,
     random: RandomState,
     admission: RefCell<Admission>,
-    /// The tasks of those that have not logged in; aborting one kills its child.
-    strangers: RefCell<BTreeMap<Number, (SocketAddr, AbortHandle)>>,
+    /// How to tell those that have not logged in that they have to go.
+    strangers: RefCell<BTreeMap<Number, Rc<Notify>>>,
 }
 
 impl House {
     fn welcome(self: &Rc<Self>, stream: TcpStream, source: SocketAddr) {
         let number = self.make_room(source.ip());
+        let go = Rc::new(Notify::new());
+        self.strangers.borrow_mut().insert(number, Rc::clone(&go));
         let house = Rc::clone(self);
-        let task = tokio::task::spawn_local(async move {
-            if let Err(error) = house.serve(stream, number, source).await {
+        tokio::task::spawn_local(async move {
+            if let Err(error) = house.serve(stream, number, source, &go).await {
                 log::warn!("ssh: cannot serve {source}: {error}");
             }
             house.strangers.borrow_mut().remove(&number);
             house.admission.borrow_mut().forget(number);
         });
-        self.strangers.borrow_mut().insert(number, (source, task.abort_handle()));
     }
 
     fn make_room(&self, source: IpAddr) -> Number {
         let (number, victim) = self.admission.borrow_mut().admit(source, self.random());
-        let victim = victim.and_then(|victim| self.strangers.borrow_mut().remove(&victim));
-        if let Some((source, task)) = victim {
-            log::warn!("ssh: {source} refused: too many connections that have not logged in");
-            task.abort();
+        if let Some(go) = victim.and_then(|victim| self.strangers.borrow_mut().remove(&victim)) {
+            go.notify_one();
         }
         number
     }
@@ -139,28 +143,48 @@ impl House {
         self.random.build_hasher().finish() ^ self.random.hash_one(std::time::Instant::now())
     }
 
-    async fn serve(&self, stream: TcpStream, number: Number, source: SocketAddr) -> io::Result<()> {
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        number: Number,
+        source: SocketAddr,
+        go: &Notify,
+    ) -> io::Result<()> {
         let (mut control, mut child) = self.start(stream)?;
-        let login = async {
-            control.write_all(self.host_key.as_bytes()).await?;
-            control.shutdown().await?;
-            control.read_u8().await
-        };
         let patience = self.server.login_grace + GRACE_OF_GRACE;
-        if let Ok(Ok(LOGGED_IN)) = tokio::time::timeout(patience, login).await {
-            self.strangers.borrow_mut().remove(&number);
-            match self.admission.borrow_mut().log_in(number) {
-                Login::Welcome => {}
-                Login::Full => {
-                    log::warn!("ssh: {source} refused: too many are logged in");
-                    child.start_kill()?;
-                }
-            }
-        } else {
+        let login = tokio::select! {
+            biased;
+            login = tokio::time::timeout(patience, self.login(&mut control)) => login,
+            () = go.notified() => Ok(has_logged_in(&control)),
+        };
+        let refusal = match login {
+            Ok(Ok(LOGGED_IN)) => self.log_in(number),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Some(TOO_MANY_STRANGERS),
+            // The child has ended by itself, and has said why.
+            Ok(_) => None,
+            Err(_) => Some(TOO_LATE),
+        };
+        if let Some(reason) = refusal {
+            log::warn!("ssh: {source} refused: {reason}");
             child.start_kill()?;
         }
         child.wait().await?;
         Ok(())
+    }
+
+    async fn login(&self, control: &mut UnixStream) -> io::Result<u8> {
+        control.write_all(self.host_key.as_bytes()).await?;
+        control.shutdown().await?;
+        control.read_u8().await
+    }
+
+    /// Why it may not, if so.
+    fn log_in(&self, number: Number) -> Option<&'static str> {
+        self.strangers.borrow_mut().remove(&number);
+        match self.admission.borrow_mut().log_in(number) {
+            Login::Welcome => None,
+            Login::Full => Some(TOO_MANY_LOGINS),
+        }
     }
 
     fn start(&self, stream: TcpStream) -> io::Result<(UnixStream, Child)> {
@@ -174,5 +198,14 @@ impl House {
             .kill_on_drop(true)
             .spawn()?;
         Ok((UnixStream::from_std(ours)?, child))
+    }
+}
+
+/// Asks the kernel, as the runtime may not have heard of the byte yet.
+fn has_logged_in(control: &UnixStream) -> io::Result<u8> {
+    let mut byte = [0];
+    match rustix::io::read(control, &mut byte)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(byte[0]),
     }
 }

@@ -140,8 +140,7 @@ fn keys_are_refused_for_what_their_line_says_and_the_log_tells_who_came() {
     server.authorize(&key);
     server.write("root/.ssh/revoked_keys", &key);
     assert_eq!(server.ssh().arg("true").status().unwrap().code(), Some(255));
-    let source = server.logged("WARN: ssh: ");
-    assert!(source.starts_with("127.0.0.1:"), "{source}");
+    server.logged("ssh: 127.0.0.1:");
     server.logged("this key is revoked");
     server.write("root/.ssh/revoked_keys", "not a key");
     assert_eq!(server.ssh().arg("true").status().unwrap().code(), Some(255));

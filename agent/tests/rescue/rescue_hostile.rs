@@ -33,8 +33,7 @@ fn an_operator_logs_in_while_two_hundred_hostile_connections_hang() {
         let output = server.ssh().arg("echo in").output().unwrap();
         assert_eq!(text(&output.stdout), "in\n", "{output:?}");
     }
-    let log = server.logged("refused: too many connections");
-    assert_eq!(log, " that have not logged in");
+    server.logged("refused: too many connections that have not logged in");
     drop(hostile);
     assert_eq!(server.process.try_wait().unwrap(), None, "the listener lives");
     assert!(server.ssh().arg("true").status().unwrap().success());
