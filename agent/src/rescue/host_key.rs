@@ -13,7 +13,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey};
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{Certificate, HashAlg, PrivateKey};
+use rustix::rand::GetRandomFlags;
 
 const OF_THE_IMAGE: &str = "etc/stage2/ssh_host_ed25519_key";
 const CERTIFICATE: &str = "etc/stage2/ssh_host_ed25519_key-cert.pub";
@@ -38,7 +40,9 @@ pub(crate) enum Error {
     Parse { path: PathBuf, source: russh::keys::ssh_key::Error },
     #[error("expected an unencrypted host key in {path}")]
     Encrypted { path: PathBuf },
-    #[error("cannot make a host key")]
+    #[error("cannot get random numbers for a host key")]
+    Seed(#[source] io::Error),
+    #[error("cannot write a host key down")]
     Make(#[source] russh::keys::ssh_key::Error),
     #[error("cannot keep the host key in {path}")]
     Keep { path: PathBuf, source: io::Error },
@@ -59,8 +63,7 @@ impl HostKey {
 
     /// A new key.
     pub(crate) fn make() -> Result<Self, Error> {
-        let mut random = russh::keys::key::safe_rng();
-        let key = PrivateKey::random(&mut random, Algorithm::Ed25519).map_err(Error::Make)?;
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&seed().map_err(Error::Seed)?));
         Ok(Self { key, certificate: None })
     }
 
@@ -103,6 +106,18 @@ impl HostKey {
             line => Some(Certificate::from_openssh(line).map_err(parse)?),
         };
         Ok(Self { key: PrivateKey::from_openssh(key).map_err(parse)?, certificate })
+    }
+}
+
+/// Not `PrivateKey::random`, which would make keys of all kinds, with 50 KiB of tables for RSA's.
+///
+/// The kernel waits here if it has no entropy yet; from Linux 5.6 it makes some within a second.
+fn seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    // Up to 256 bytes come whole: getrandom(2).
+    match rustix::rand::getrandom(&mut seed[..], GetRandomFlags::empty())? {
+        32 => Ok(seed),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
