@@ -47,7 +47,7 @@ done
 echo "bench: fetched"
 (cd /tmp && /usr/bin/sha256sum --check --status digests) || fail digests
 echo "bench: verified"
-kexec --load --command-line=console=ttyS0 --initrd=/tmp/initramfs /tmp/kernel || fail load
+kexec --load --command-line='console=ttyS0 rootfstype=ramfs' --initrd=/tmp/initramfs /tmp/kernel || fail load
 echo "bench: loaded"
 kexec --exec
 fail enter

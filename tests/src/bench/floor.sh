@@ -12,7 +12,7 @@ for file in digests initramfs kernel; do wget -q "$server/$file" || fail $file; 
 echo "bench: fetched"
 sha256sum -c -s digests || fail digests
 echo "bench: verified"
-/sbin/kexec --load --command-line=console=ttyS0 --initrd=initramfs kernel || fail load
+/sbin/kexec --load --command-line='console=ttyS0 rootfstype=ramfs' --initrd=initramfs kernel || fail load
 echo "bench: loaded"
 /sbin/kexec --exec
 fail enter

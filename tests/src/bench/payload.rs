@@ -17,6 +17,10 @@ use crate::server::BootServer;
 /// What makes it large.
 pub const PADDING_BYTES: u64 = 64 << 20;
 
+/// Stage3's own part of its command line; the peers' scripts have the same. A tmpfs would take only
+/// half of the memory, and stage3 would need more of it than stage2.
+const CMDLINE: &str = "console=ttyS0 rootfstype=ramfs";
+
 /// What stage3 says first.
 pub const GREETING: &str = "stage3: here I am";
 
@@ -58,7 +62,7 @@ impl Payload {
     pub fn serve(&self) -> anyhow::Result<BootServer> {
         let server = BootServer::for_user_network(&Authority::new()?, Presented::Good)?;
         let [kernel, initramfs] = self.artifacts(&server);
-        let document = document::kexec(&kernel, &initramfs, "console=ttyS0", InitrdForm::TwoWords);
+        let document = document::kexec(&kernel, &initramfs, CMDLINE, InitrdForm::TwoWords);
         let digests =
             format!("{}  kernel\n{}  initramfs\n", self.kernel_sha256, self.initramfs_sha256);
         server
@@ -89,5 +93,17 @@ impl Payload {
             sha256: Some(sha256.to_owned()),
         };
         [artifact("/kernel", &self.kernel_sha256), artifact("/initramfs", &self.initramfs_sha256)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_contenders_give_stage3_the_same_command_line() {
+        for script in [include_str!("baseline.sh"), include_str!("floor.sh")] {
+            assert!(script.contains(&format!("--command-line='{CMDLINE}'")), "{script}");
+        }
     }
 }
