@@ -3,8 +3,8 @@
 //! A kernel is built once for a source, a configuration and a compiler, with an empty *slot* where
 //! its ramdisk goes. [`Kernel::ready`] builds or finds it; [`Kernel::with_initramfs`] fills the slot
 //! and links the boot image, which takes well under a second. The cache holds one directory per
-//! kernel; a lock keeps two builds apart, and a directory counts only when its mark `complete` was
-//! written last.
+//! kernel; a lock keeps two builds apart while either works in it, and a directory counts only when
+//! its mark `complete` was written last.
 
 pub mod cache;
 pub mod config;
@@ -68,6 +68,9 @@ pub enum Error {
     /// A program of the build cannot be run.
     #[error("cannot run {0}")]
     Run(&'static str, #[source] io::Error),
+    /// Another build worked on the kernel since, and has not finished.
+    #[error("cannot use the kernel in {}: another build has broken off there: run this again", .0.display())]
+    Unfinished(PathBuf),
     /// The ramdisk cannot be put in.
     #[error("cannot put the ramdisk into the kernel")]
     Pack(#[from] pack::Error),
@@ -86,13 +89,12 @@ pub struct Request {
     pub date: u64,
 }
 
-/// A built kernel, locked against other builds.
+/// A built kernel.
 #[derive(Debug)]
 pub struct Kernel {
     /// The kernel's version as `uname -r` shows it, without the local version.
     pub version: String,
     directory: PathBuf,
-    _lock: Lock,
 }
 
 impl Kernel {
@@ -111,8 +113,8 @@ impl Kernel {
         let timestamp = timestamp(source.date.unwrap_or(request.date))?;
         let key = cache::key(&[&source.identity, &requests.over(""), &compiler()?, &timestamp]);
         let directory = cache.kernels().join(key);
-        let lock = Lock::wait(&directory.with_extension("lock"))?;
-        let kernel = Self { version: source.version.clone(), directory, _lock: lock };
+        let kernel = Self { version: source.version.clone(), directory };
+        let _lock = kernel.lock()?;
         let slot_bytes = slot_bytes(request.initramfs_bytes);
         // A directory may have changed since; make knows what to do, and does nothing otherwise.
         let may_have_changed = source.date.is_none();
@@ -127,6 +129,10 @@ impl Kernel {
     /// # Errors
     /// The command line or the ramdisk does not fit, or the linker fails.
     pub fn with_initramfs(&self, initramfs: &[u8], cmdline: &str) -> Result<Vec<u8>, Error> {
+        let _lock = self.lock()?;
+        if !self.mark().is_file() {
+            return Err(Error::Unfinished(self.directory.clone()));
+        }
         Ok(pack::image(&self.build_directory(), initramfs, cmdline)?)
     }
 
@@ -134,6 +140,10 @@ impl Kernel {
     #[must_use]
     pub fn build_directory(&self) -> PathBuf {
         self.directory.join("build")
+    }
+
+    fn lock(&self) -> Result<Lock, Error> {
+        Ok(Lock::wait(&self.directory.with_extension("lock"))?)
     }
 
     fn is_complete(&self, slot_bytes: usize) -> bool {
@@ -268,6 +278,15 @@ mod tests {
         ] {
             assert_eq!(slot_bytes(initramfs), slot, "{initramfs}");
         }
+    }
+
+    #[test]
+    fn a_kernel_that_another_build_left_unfinished_gets_no_ramdisk() {
+        let cache = tempfile::tempdir().unwrap();
+        let directory = cache.path().join("kernel");
+        let kernel = Kernel { version: "6.12".into(), directory: directory.clone() };
+        let error = kernel.with_initramfs(b"", "").unwrap_err();
+        assert!(matches!(error, Error::Unfinished(left) if left == directory));
     }
 
     #[test]
