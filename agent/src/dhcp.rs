@@ -19,6 +19,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use agent_types::net::DhcpClientId;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
@@ -37,10 +38,12 @@ pub(crate) struct Client {
     pub index: IfIndex,
     /// Its name.
     pub interface: String,
-    /// Its Ethernet address, by which servers know the machine.
+    /// Its Ethernet address.
     pub mac: MacAddr,
     /// The name to register, if the machine has one already.
     pub hostname: Option<String>,
+    /// What servers know the machine by instead of its Ethernet address.
+    pub id: Option<DhcpClientId>,
 }
 
 /// What a server granted.

@@ -15,6 +15,7 @@ fn client() -> Client {
         interface: "eth0".to_owned(),
         mac: MAC,
         hostname: Some("mlab1.example.org".to_owned()),
+        id: None,
     }
 }
 
