@@ -79,10 +79,11 @@ pub(crate) fn run(_arguments: &[String]) -> ExitCode {
 
 /// A machine that cannot be told wishes still boots.
 fn wishes() -> Wishes {
-    Wishes::at(Path::new(WISHES)).unwrap_or_else(|error| {
+    let wishes = Wishes::at(Path::new(WISHES));
+    if let Err(error) = wishes.prepare() {
         log::warn!("cannot take wishes from {WISHES}: {error}");
-        Wishes::of_nobody()
-    })
+    }
+    wishes
 }
 
 async fn boot(operators: &Operators<'_>) -> anyhow::Result<BootExit> {

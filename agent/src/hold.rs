@@ -112,7 +112,7 @@ mod tests {
 
     fn wishes() -> (tempfile::TempDir, Wishes) {
         let directory = tempfile::tempdir().unwrap();
-        let wishes = Wishes::at(directory.path()).unwrap();
+        let wishes = Wishes::at(directory.path());
         (directory, wishes)
     }
 

@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_loaded_kernel_is_entered_forgotten_or_held_as_the_operator_wishes() {
         let directory = tempfile::tempdir().unwrap();
-        let wishes = Wishes::at(directory.path()).unwrap();
+        let wishes = Wishes::at(directory.path());
         let mut system = FakeSystem::default();
         obey(&mut system, &wishes).unwrap();
         assert_eq!(system.calls, []);

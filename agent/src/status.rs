@@ -63,7 +63,7 @@ impl Status {
     /// Looks at the machine.
     pub(crate) fn now() -> Self {
         let state = State::read(Path::new(state::DIRECTORY)).unwrap_or_default();
-        let wishes = Wishes::at(Path::new(WISHES)).unwrap_or_default();
+        let wishes = Wishes::at(Path::new(WISHES));
         Self {
             stage2: version(),
             hostname: read_line("/proc/sys/kernel/hostname"),
@@ -96,11 +96,14 @@ fn read_line(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-/// IPv4 first; addresses that only the cable's other end can reach come last.
+/// IPv4 first. Addresses that only neighbours can reach count if there are no others.
 fn addresses() -> Vec<Address> {
     let mut found: Vec<_> =
         getifaddrs().into_iter().flatten().filter_map(|entry| address(&entry)).collect();
-    found.sort_by_key(|(ip, _)| (is_link_local(*ip), ip.is_ipv6()));
+    if found.iter().any(|(ip, _)| !is_link_local(*ip)) {
+        found.retain(|(ip, _)| !is_link_local(*ip));
+    }
+    found.sort_by_key(|(ip, _)| ip.is_ipv6());
     found.into_iter().map(|(_, address)| address).collect()
 }
 
@@ -108,22 +111,18 @@ fn address(entry: &InterfaceAddress) -> Option<(IpAddr, Address)> {
     if entry.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
         return None;
     }
-    let ip = ip(entry.address.as_ref()?)?;
-    let prefix_len = match entry.netmask.as_ref().and_then(ip_of_mask)? {
+    let address = ip(entry.address.as_ref()?)?;
+    let prefix_len = match ip(entry.netmask.as_ref()?)? {
         IpAddr::V4(mask) => mask.to_bits().count_ones(),
         IpAddr::V6(mask) => mask.to_bits().count_ones(),
     };
-    let address = format!("{ip}/{prefix_len}");
-    Some((ip, Address { interface: entry.interface_name.clone(), address }))
+    let interface = entry.interface_name.clone();
+    Some((address, Address { interface, address: format!("{address}/{prefix_len}") }))
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
-}
-
-fn ip_of_mask(mask: &SockaddrStorage) -> Option<IpAddr> {
-    ip(mask)
 }
 
 fn is_link_local(ip: IpAddr) -> bool {

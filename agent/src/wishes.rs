@@ -50,10 +50,14 @@ impl Wishes {
         Self::default()
     }
 
-    /// Those of this directory, which is made if it is missing.
-    pub(crate) fn at(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        Ok(Self { directory: Some(directory.to_owned()), ..Self::default() })
+    /// Those of this directory.
+    pub(crate) fn at(directory: &Path) -> Self {
+        Self { directory: Some(directory.to_owned()), ..Self::default() }
+    }
+
+    /// Makes the directory, so that it can be watched.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        self.directory.as_ref().map_or(Ok(()), fs::create_dir_all)
     }
 
     /// Those that the boot role's commands obey; nobody's elsewhere.
@@ -160,6 +164,7 @@ impl Wishes {
     /// A reader sees the old contents or the new ones; they may be secrets.
     fn write(&self, name: &str, contents: &str) -> io::Result<()> {
         let Some(path) = self.path(name) else { return Err(io::ErrorKind::NotFound.into()) };
+        self.prepare()?;
         let new = path.with_extension("new");
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -189,7 +194,8 @@ mod tests {
 
     fn wishes() -> (tempfile::TempDir, Wishes) {
         let directory = tempfile::tempdir().unwrap();
-        let wishes = Wishes::at(&directory.path().join("wishes")).unwrap();
+        let wishes = Wishes::at(&directory.path().join("wishes"));
+        wishes.prepare().unwrap();
         (directory, wishes)
     }
 

@@ -92,7 +92,7 @@ Options:
   --sha256 HEX       what the file must hash to; without it only https is taken
   -o, --output FILE  where it goes; else the URL's last part, in this directory
 
-The file appears under its name when it is complete and verified, and not before.",
+The file appears under its name when it is complete and verified, not before.",
     },
     Command {
         name: "kexec",

@@ -11,7 +11,7 @@ use crate::wishes::{WISHES, Wishes};
 
 /// On return the wish is made; the boot role may have obeyed already.
 pub(super) fn make(request: &Request, out: &mut impl Write) -> Result<(), Error> {
-    let wishes = Wishes::at(Path::new(WISHES)).map_err(Error::Wish)?;
+    let wishes = Wishes::at(Path::new(WISHES));
     let answer = answer(request, &Status::now());
     match request {
         Request::Hold => wishes.hold().map_err(Error::Wish)?,
