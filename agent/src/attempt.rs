@@ -17,12 +17,14 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::commands::{self, Argv, COMMAND_LIMIT};
 use crate::fetch::Fetch;
+use crate::hold;
 use crate::kexec::DOWNLOADS_VARIABLE;
 use crate::report::{self, Outcome};
 use crate::resolve::{self, AddKargs};
 use crate::retry::Transient;
 use crate::verify::Verified;
 use crate::watch::Watch;
+use crate::wishes::Wishes;
 
 /// Three documents that each take their whole time.
 const DOCUMENTS_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -46,6 +48,7 @@ pub(crate) struct Attempt<'a, F, C> {
     pub(crate) clock: &'a C,
     pub(crate) machine: &'a Machine<'a>,
     pub(crate) watch: &'a Watch,
+    pub(crate) wishes: &'a Wishes,
     /// The parameter that holds the address of the boot document.
     pub(crate) action: &'a str,
     pub(crate) add_kargs: AddKargs,
@@ -65,6 +68,8 @@ pub(crate) enum Error {
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
     Command(#[from] commands::Error),
+    #[error("given up for a new attempt, as the operator wishes")]
+    NewAttempt,
 }
 
 impl Transient for Error {
@@ -75,15 +80,23 @@ impl Transient for Error {
 }
 
 impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
-    /// Makes the attempt and reports how it went.
+    /// Makes the attempt and reports how it went; one that the operator ends is nobody's failure.
     pub(crate) async fn run(&self, kargs: &mut Kargs) -> Result<(), Error> {
+        self.watch.board.attempt();
         let mut state = nextboot::debug_config_without_document(kargs);
         let result = self.follow_document(kargs, &mut state).await;
+        self.watch.board.plan(&state);
+        if result.is_err() && self.wishes.is_new_attempt_wanted() {
+            return Err(Error::NewAttempt);
+        }
         let outcome = match &result {
             Ok(()) => Outcome::Success,
             Err(error) => Outcome::Failure(Chain(error).to_string()),
         };
         log::info!("Result: {outcome}");
+        if let Outcome::Failure(reason) = &outcome {
+            self.watch.board.failed(reason);
+        }
         self.send_report(kargs, &outcome, &state).await;
         result
     }
@@ -91,7 +104,8 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     /// `state` is what a report tells of the document, as far as we came.
     async fn follow_document(&self, kargs: &mut Kargs, state: &mut String) -> Result<(), Error> {
         self.watch.step("boot document", DOCUMENTS_LIMIT);
-        let document = resolve::follow(self.fetch, kargs, self.action, self.add_kargs).await;
+        let follow = resolve::follow(self.fetch, kargs, self.action, self.add_kargs);
+        let document = self.unless_retried(follow).await;
         *state = nextboot::debug_config_without_document(kargs);
         let document = document?;
         *state = document.debug_config(kargs);
@@ -99,9 +113,11 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
         *state = requests.debug_config();
         match self.mode {
             Mode::Run => {
-                let files = self.fetch_files(&requests).await?;
+                self.watch.board.plan(state);
+                let files = self.unless_retried(self.fetch_files(&requests)).await?;
                 let plan = requests.plan(&paths(&files))?;
                 *state = plan.debug_config();
+                self.watch.board.plan(state);
                 self.run_commands(&plan).await
             }
             Mode::DryRun => {
@@ -125,14 +141,44 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
 
     async fn run_commands(&self, plan: &Plan) -> Result<(), Error> {
         let downloads = (DOWNLOADS_VARIABLE.to_owned(), self.machine.dir.display().to_string());
-        let env: Vec<_> = std::iter::once(downloads).chain(plan.env.iter().cloned()).collect();
+        let own = std::iter::once(downloads).chain(self.wishes.variable());
+        let env: Vec<_> = own.chain(plan.env.iter().cloned()).collect();
         for command in &plan.commands {
-            show(command);
             let program = command.first().map_or("command", String::as_str);
-            self.watch.step(program, COMMAND_LIMIT + MARGIN);
-            commands::run(Argv(command), &env, COMMAND_LIMIT).await?;
+            hold::obey(self.wishes, self.watch, program).await;
+            if self.wishes.is_new_attempt_wanted() {
+                return Err(Error::NewAttempt);
+            }
+            show(command);
+            commands::run(Argv(command), &env, self.time_for(program)).await?;
         }
         Ok(())
+    }
+
+    /// Ends when the command has had its time; being held does not count.
+    async fn time_for(&self, program: &str) -> Duration {
+        loop {
+            self.watch.step(program, COMMAND_LIMIT + MARGIN);
+            tokio::time::sleep(COMMAND_LIMIT).await;
+            if !self.wishes.is_held() {
+                return COMMAND_LIMIT;
+            }
+            hold::obey(self.wishes, self.watch, "the end of a command").await;
+        }
+    }
+
+    /// What the network takes long for ends when the operator wants a new attempt.
+    async fn unless_retried<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Error>
+    where
+        Error: From<E>,
+    {
+        tokio::select! {
+            done = work => Ok(done?),
+            () = self.wishes.until(Wishes::is_retry_wanted) => Err(Error::NewAttempt),
+        }
     }
 
     /// The boot matters more than the report: one that does not arrive is a warning.

@@ -9,27 +9,32 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use agent_types::cmdline::{Cmdline, Kargs};
+use agent_types::cmdline::{self, Cmdline, Kargs};
 use agent_types::exit::BootExit;
+use agent_types::net::NetworkConfig;
 use agent_types::params::{Action, BootParams};
 use anyhow::Context as _;
 
 use crate::artifact::{self, FILE_LIMIT, Machine};
-use crate::attempt::{Attempt, Mode};
+use crate::attempt::{self, Attempt, Mode};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
 use crate::fetch::{Https, Settings};
+use crate::hold::{self, Next, Operators, Pauses};
 use crate::memory::MEMINFO;
 use crate::network::{self, Limits, Network};
 use crate::policy::{POLICY, Policy};
 use crate::resolve::AddKargs;
 use crate::retry::{Backoff, Transient, Tries};
+use crate::screen::Consoles;
+use crate::state::{self, Board};
 use crate::sys::{Linux, System as _};
 use crate::tls::{self, PACKED_ROOTS};
 use crate::utc::Utc;
 use crate::wallclock;
-use crate::watch::Watch;
+use crate::watch::{FOR_AN_OPERATOR, Watch};
+use crate::wishes::{WISHES, Wishes};
 
 /// The original client gives up, and restarts the machine, after the same time.
 const ATTEMPTS: Backoff = Backoff {
@@ -41,8 +46,6 @@ const ATTEMPTS: Backoff = Backoff {
 const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 /// What PID 1 waits longer than we do ourselves.
 const MARGIN: Duration = Duration::from_secs(60);
-/// An operator may come next week, or next year.
-const FOR_AN_OPERATOR: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Commands and files go here unless `TMPDIR` says otherwise.
 const DOWNLOADS: &str = "/tmp";
 const CMDLINE: &str = "/proc/cmdline";
@@ -57,12 +60,14 @@ impl Transient for network::Error {
 
 /// Runs the role; the exit code is for PID 1.
 pub(crate) fn run(_arguments: &[String]) -> ExitCode {
-    let watch = Watch::from_env();
+    let watch = Watch::from_env().on(Board::open(Path::new(state::DIRECTORY)));
+    let (consoles, wishes) = (Consoles::default(), wishes());
+    let operators = Operators { watch: &watch, consoles: &consoles, wishes: &wishes };
     let end = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(boot(&watch)));
+        .and_then(|runtime| runtime.block_on(boot(&operators)));
     match end {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -72,26 +77,173 @@ pub(crate) fn run(_arguments: &[String]) -> ExitCode {
     }
 }
 
-async fn boot(watch: &Watch) -> anyhow::Result<BootExit> {
-    let text = std::fs::read_to_string(CMDLINE).context("cannot read /proc/cmdline")?;
-    let params = BootParams::from(&Cmdline::parse(&text));
-    warn_of_contradictions(&Cmdline::parse(&text), &params);
-    let version = set_clock_floor();
-    let Some(network) = bring_network_up(&params, watch).await else {
-        return Ok(BootExit::GaveUp);
-    };
-    let leased = network.lease.is_some();
-    let exit = tokio::select! {
-        exit = follow_boot_document(&params, &text, &version, watch) => exit,
-        Err(lost) = keep_lease(network.clone(), &params) => return Err(lost.into()),
-    };
-    if leased && exit != BootExit::GaveUp {
-        watch.step("lease", FOR_AN_OPERATOR);
-        log::info!("renewing the DHCP lease while an operator may need it");
-        let Err(lost) = keep_lease(network, &params).await;
-        return Err(lost.into());
+/// A machine that cannot be told wishes still boots.
+fn wishes() -> Wishes {
+    let wishes = Wishes::at(Path::new(WISHES));
+    if let Err(error) = wishes.prepare() {
+        log::warn!("cannot take wishes from {WISHES}: {error}");
     }
-    Ok(exit)
+    wishes
+}
+
+async fn boot(operators: &Operators<'_>) -> anyhow::Result<BootExit> {
+    let given = std::fs::read_to_string(CMDLINE).context("cannot read /proc/cmdline")?;
+    let version = set_clock_floor();
+    let mut network = None;
+    loop {
+        let cmdline = cmdline::replace(&given, &operators.wishes.begin_attempt());
+        let boot = Boot { cmdline: &cmdline, version: &version, operators };
+        if let Course::Ended(exit) = boot.run(&mut network).await? {
+            operators.watch.board.step(phase(exit));
+            return Ok(exit);
+        }
+        log::info!("beginning anew, as the operator wishes");
+    }
+}
+
+/// How far we came.
+enum Course {
+    /// Nothing is left to do.
+    Ended(BootExit),
+    /// The operator wishes a new beginning, perhaps with another command line.
+    Anew,
+}
+
+/// What operators read when the boot role has ended.
+fn phase(exit: BootExit) -> &'static str {
+    match exit {
+        BootExit::Done => "done",
+        BootExit::GaveUp => "gave up",
+        BootExit::NothingToDo => "nothing to do",
+    }
+}
+
+/// The network, and what it was set up from.
+struct Up {
+    config: NetworkConfig,
+    network: Network,
+}
+
+/// One beginning, with one command line.
+struct Boot<'a> {
+    cmdline: &'a str,
+    version: &'a str,
+    operators: &'a Operators<'a>,
+}
+
+impl Boot<'_> {
+    /// `up` is the network of an earlier beginning, kept if nothing about it has changed.
+    async fn run(&self, up: &mut Option<Up>) -> anyhow::Result<Course> {
+        let cmdline = Cmdline::parse(self.cmdline);
+        let params = BootParams::from(&cmdline);
+        warn_of_contradictions(&cmdline, &params);
+        let config = &params.network.config;
+        if up.as_ref().is_none_or(|up| up.config != *config) {
+            match self.bring_network_up(config).await {
+                Ok(network) => *up = Some(Up { config: config.clone(), network }),
+                Err(course) => return Ok(course),
+            }
+        }
+        let Some(Up { network, .. }) = up else { return Ok(Course::Anew) };
+        self.operators.watch.board.network(&network.interface);
+        tokio::select! {
+            course = self.follow(&params, network.lease.is_some()) => Ok(course),
+            Err(lost) = keep_lease(network.clone(), config) => Err(lost.into()),
+        }
+    }
+
+    /// Follows the boot document, then stays if there is a `Lease` to be kept.
+    async fn follow(&self, params: &BootParams, leased: bool) -> Course {
+        let exit = match self.follow_boot_document(params).await {
+            Course::Ended(exit) if leased && exit != BootExit::GaveUp => exit,
+            course => return course,
+        };
+        self.operators.watch.step(phase(exit), FOR_AN_OPERATOR);
+        log::info!("renewing the DHCP lease while an operator may need it");
+        self.operators.wishes.until(Wishes::is_retry_wanted).await;
+        Course::Anew
+    }
+
+    /// Tries until there is a network, or until the time for attempts is over.
+    async fn bring_network_up(&self, config: &NetworkConfig) -> Result<Network, Course> {
+        let clock = Pauses(self.operators.wishes);
+        let mut tries = Tries::new(&clock, ATTEMPTS);
+        let on_wait = |_: &str| self.operators.watch.step("network", NETWORK_LIMIT);
+        loop {
+            self.operators.watch.step("network", NETWORK_LIMIT);
+            let (limits, root) = (Limits::default(), Path::new(ROOT));
+            let up = network::bring_up(config, &limits, root, &on_wait);
+            let result = tokio::select! {
+                result = up => result,
+                () = self.operators.wishes.until(Wishes::is_retry_wanted) => return Err(Course::Anew),
+            };
+            match result {
+                Ok(network) => return Ok(network),
+                Err(error) => {
+                    self.operators.watch.board.failed(&Chain(&error).to_string());
+                    course(hold::pause(&mut tries, "network", error, self.operators).await)?;
+                }
+            }
+        }
+    }
+
+    async fn follow_boot_document(&self, params: &BootParams) -> Course {
+        let Some(action) = params.action else {
+            log::warn!(
+                "nothing to boot: neither epoxy.stage1 nor epoxy.stage2 is on the kernel command \
+                 line; waiting for an operator"
+            );
+            return Course::Ended(BootExit::NothingToDo);
+        };
+        let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
+        let fetch = Https::new(Settings::new(self.version, policy(), roots));
+        let machine = Machine {
+            dir: Path::new(DOWNLOADS),
+            meminfo: Path::new(MEMINFO),
+            processors: processors(),
+            tries: artifact::TRIES,
+            limit: FILE_LIMIT,
+            alive: &|within| self.operators.watch.step("fetch", within + MARGIN),
+        };
+        let attempt = Attempt {
+            fetch: &fetch,
+            clock: &Monotonic,
+            machine: &machine,
+            watch: self.operators.watch,
+            wishes: self.operators.wishes,
+            action: action.key(),
+            add_kargs: add_kargs(action),
+            report: params.report,
+            mode: Mode::Run,
+        };
+        self.until_one_works(&attempt).await
+    }
+
+    async fn until_one_works(&self, attempt: &Attempt<'_, Https, Monotonic>) -> Course {
+        let clock = Pauses(self.operators.wishes);
+        let mut tries = Tries::new(&clock, ATTEMPTS);
+        let mut kargs = Kargs::parse(self.cmdline);
+        loop {
+            let error = match attempt.run(&mut kargs).await {
+                Ok(()) => return Course::Ended(BootExit::Done),
+                Err(attempt::Error::NewAttempt) => return Course::Anew,
+                Err(error) => error,
+            };
+            let next = hold::pause(&mut tries, "boot attempt", error, self.operators);
+            if let Err(course) = course(next.await) {
+                return course;
+            }
+        }
+    }
+}
+
+/// Whether it goes on, or how it ends.
+fn course(next: Next) -> Result<(), Course> {
+    match next {
+        Next::Again => Ok(()),
+        Next::Anew => Err(Course::Anew),
+        Next::GiveUp => Err(Course::Ended(BootExit::GaveUp)),
+    }
 }
 
 fn warn_of_contradictions(cmdline: &Cmdline<'_>, params: &BootParams) {
@@ -116,78 +268,12 @@ fn set_clock_floor() -> String {
     build.version
 }
 
-/// Tries until there is a network, or until the time for attempts is over.
-async fn bring_network_up(params: &BootParams, watch: &Watch) -> Option<Network> {
-    let mut tries = Tries::new(&Monotonic, ATTEMPTS);
-    let on_wait = |_: &str| watch.step("network", NETWORK_LIMIT);
-    loop {
-        watch.step("network", NETWORK_LIMIT);
-        let config = &params.network.config;
-        match network::bring_up(config, &Limits::default(), Path::new(ROOT), &on_wait).await {
-            Ok(network) => return Some(network),
-            Err(error) => {
-                watch.step("pause", tries.next_pause() + MARGIN);
-                if let Err(error) = tries.pause_after("network", error).await {
-                    log::error!("network: {}: giving up", Chain(&error));
-                    return None;
-                }
-            }
-        }
-    }
-}
-
-async fn keep_lease(network: Network, params: &BootParams) -> Result<Infallible, network::Error> {
+async fn keep_lease(
+    network: Network,
+    config: &NetworkConfig,
+) -> Result<Infallible, network::Error> {
     let renewed = |network: &Network| log::debug!("renewed: {network}");
-    let config = &params.network.config;
     network::keep(network, config, &Limits::default(), Path::new(ROOT), &renewed).await
-}
-
-async fn follow_boot_document(
-    params: &BootParams,
-    cmdline: &str,
-    version: &str,
-    watch: &Watch,
-) -> BootExit {
-    let Some(action) = params.action else {
-        log::warn!(
-            "nothing to boot: neither epoxy.stage1 nor epoxy.stage2 is on the kernel command line; \
-             waiting for an operator"
-        );
-        return BootExit::NothingToDo;
-    };
-    let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
-    let fetch = Https::new(Settings::new(version, policy(), roots));
-    let machine = Machine {
-        dir: Path::new(DOWNLOADS),
-        meminfo: Path::new(MEMINFO),
-        processors: processors(),
-        tries: artifact::TRIES,
-        limit: FILE_LIMIT,
-        alive: &|within| watch.step("fetch", within + MARGIN),
-    };
-    let attempt = Attempt {
-        fetch: &fetch,
-        clock: &Monotonic,
-        machine: &machine,
-        watch,
-        action: action.key(),
-        add_kargs: add_kargs(action),
-        report: params.report,
-        mode: Mode::Run,
-    };
-    until_one_works(&attempt, &mut Kargs::parse(cmdline)).await
-}
-
-async fn until_one_works(attempt: &Attempt<'_, Https, Monotonic>, kargs: &mut Kargs) -> BootExit {
-    let mut tries = Tries::new(&Monotonic, ATTEMPTS);
-    while let Err(error) = attempt.run(kargs).await {
-        attempt.watch.step("pause", tries.next_pause() + MARGIN);
-        if let Err(error) = tries.pause_after("boot attempt", error).await {
-            log::error!("boot attempt: {}: giving up", Chain(&error));
-            return BootExit::GaveUp;
-        }
-    }
-    BootExit::Done
 }
 
 /// The document of stage1 brings the addresses of the later stages.

@@ -27,6 +27,7 @@ use crate::retry::{Backoff, Tries};
 use crate::sys::{Linux, Signal, System as _, Target};
 use crate::tls::{self, PACKED_ROOTS};
 use crate::watch::Watch;
+use crate::wishes::Wishes;
 
 /// As the original does it.
 const ATTEMPTS: Backoff = Backoff {
@@ -102,6 +103,7 @@ async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
         clock: &Monotonic,
         machine: &machine,
         watch: &Watch::from_env(),
+        wishes: &Wishes::of_nobody(),
         action: &flags.action,
         add_kargs: if flags.add_kargs { AddKargs::Yes } else { AddKargs::No },
         report: &flags.report,

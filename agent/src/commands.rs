@@ -13,7 +13,6 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
-use tokio::time::timeout;
 
 use crate::watch;
 
@@ -68,11 +67,12 @@ impl fmt::Display for Argv<'_> {
     }
 }
 
-/// Runs one command with `env` on top of our environment; it is killed after `limit`.
+/// Runs one command with `env` on top of our environment; it is killed when its time is `over`,
+/// which tells how long that was.
 pub(crate) async fn run(
     argv: Argv<'_>,
     env: &[(String, String)],
-    limit: Duration,
+    over: impl Future<Output = Duration>,
 ) -> Result<(), Error> {
     let shown = || format!("[{argv}]");
     let Some((program, arguments)) = argv.0.split_first() else {
@@ -89,15 +89,17 @@ pub(crate) async fn run(
         .spawn()
         .map_err(|source| Error::Start { argv: shown(), source })?;
     let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-    let ended = timeout(limit, child.wait()).await;
-    if ended.is_err() {
-        kill_group(group);
-    }
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        limit = over => {
+            kill_group(group);
+            return Err(Error::TooLong { argv: shown(), limit });
+        }
+    };
     match ended {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(Error::Ended { argv: shown(), end: End(status) }),
-        Ok(Err(source)) => Err(Error::Wait { argv: shown(), source }),
-        Err(_) => Err(Error::TooLong { argv: shown(), limit }),
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Error::Ended { argv: shown(), end: End(status) }),
+        Err(source) => Err(Error::Wait { argv: shown(), source }),
     }
 }
 
@@ -119,7 +121,12 @@ mod tests {
 
     async fn outcome(argv: &[&str], limit: Duration) -> Result<(), String> {
         let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
-        run(Argv(&words(argv)), &env, limit).await.map_err(|error| error.to_string())
+        run(Argv(&words(argv)), &env, after(limit)).await.map_err(|error| error.to_string())
+    }
+
+    async fn after(limit: Duration) -> Duration {
+        tokio::time::sleep(limit).await;
+        limit
     }
 
     #[tokio::test]
@@ -149,8 +156,8 @@ mod tests {
         std::os::unix::fs::symlink("/bin/true", bin.path().join("only-here")).unwrap();
         let env = [("PATH".to_owned(), bin.path().display().to_string())];
         let argv = words(&["only-here"]);
-        assert!(run(Argv(&argv), &env, COMMAND_LIMIT).await.is_ok());
-        assert!(run(Argv(&argv), &[], COMMAND_LIMIT).await.is_err());
+        assert!(run(Argv(&argv), &env, after(COMMAND_LIMIT)).await.is_ok());
+        assert!(run(Argv(&argv), &[], after(COMMAND_LIMIT)).await.is_err());
     }
 
     #[test]

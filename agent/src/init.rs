@@ -191,6 +191,7 @@ fn asked(received: Received) -> Option<Event> {
             log::info!("{received}: {}", doing(way));
             Some(Event::Asked(way))
         }
+        Meaning::Retry => Some(Event::AskedToRetry),
         Meaning::Child => None,
         Meaning::Nothing => {
             log::debug!("{received}: means nothing to PID 1");

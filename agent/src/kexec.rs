@@ -1,7 +1,8 @@
 //! The role *kexec*: loads the next kernel and asks PID 1 to enter it.
 //!
 //! Boot documents and operators call it with the arguments of kexec-tools. It never enters a kernel
-//! behind PID 1's back: PID 1 stops everything and turns the cards off first.
+//! behind PID 1's back: PID 1 stops everything and turns the cards off first. As a command of a boot
+//! document it obeys an operator who holds the boot, up to the moment in which PID 1 is asked.
 
 mod arguments;
 mod load;
@@ -23,6 +24,7 @@ use self::room::Mib;
 use crate::chain::Chain;
 use crate::pid1::{self, Pid1, kernel_is_loaded};
 use crate::sys::{self, Linux, System};
+use crate::wishes::Wishes;
 
 /// Names the directory whose files may be given up once the kernel has read them.
 pub(crate) const DOWNLOADS_VARIABLE: &str = "STAGE2_DOWNLOADS";
@@ -58,6 +60,8 @@ enum Error {
     Unload(#[source] io::Error),
     #[error("cannot enter the next kernel: none is loaded")]
     NothingLoaded,
+    #[error("given up for a new attempt, as the operator wishes")]
+    NewAttempt,
     #[error("cannot enter the next kernel")]
     Enter(#[from] pid1::Error),
     #[error("expected {0} to enter the loaded kernel within {ENTER_LIMIT:?}, but it did not")]
@@ -140,6 +144,7 @@ fn enter(system: &mut impl System, pid1: &Pid1) -> Result<Infallible, Error> {
     if !kernel_is_loaded() {
         return Err(Error::NothingLoaded);
     }
+    obey(system, &Wishes::from_env())?;
     log::info!("asking {pid1} to enter the loaded kernel");
     pid1.enter_loaded_kernel(system)?;
     let deadline = sys::uptime() + ENTER_LIMIT;
@@ -147,6 +152,21 @@ fn enter(system: &mut impl System, pid1: &Pid1) -> Result<Infallible, Error> {
         wait_for_the_end(left);
     }
     Err(Error::StillHere(pid1.clone()))
+}
+
+/// Waits while the boot is held; a loaded kernel that nobody wants any more is forgotten.
+fn obey(system: &mut impl System, wishes: &Wishes) -> Result<(), Error> {
+    if wishes.is_held() {
+        log::warn!(
+            "the next kernel is loaded, and held by the operator: `stage2 resume` enters it"
+        );
+        wishes.wait_until(|wishes| !wishes.is_held() || wishes.is_retry_wanted());
+    }
+    if wishes.is_new_attempt_wanted() {
+        system.kexec_unload().map_err(Error::Unload)?;
+        return Err(Error::NewAttempt);
+    }
+    Ok(())
 }
 
 fn wait_for_the_end(limit: Duration) {
@@ -160,6 +180,20 @@ fn wait_for_the_end(limit: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::{Call, FakeSystem};
+
+    #[test]
+    fn a_loaded_kernel_is_entered_forgotten_or_held_as_the_operator_wishes() {
+        let directory = tempfile::tempdir().unwrap();
+        let wishes = Wishes::at(directory.path());
+        let mut system = FakeSystem::default();
+        obey(&mut system, &wishes).unwrap();
+        assert_eq!(system.calls, []);
+        wishes.hold().unwrap();
+        wishes.retry().unwrap();
+        assert!(matches!(obey(&mut system, &wishes), Err(Error::NewAttempt)));
+        assert_eq!(system.calls, [Call::KexecUnload]);
+    }
 
     #[test]
     fn the_running_command_line_comes_first_without_what_the_boot_loader_added() {

@@ -12,8 +12,10 @@ mod commands;
 mod console;
 mod dhcp;
 mod fetch;
+mod hold;
 mod init;
 mod interfaces;
+mod kernel_log;
 mod kexec;
 mod kmsg;
 mod leave;
@@ -22,6 +24,8 @@ mod memory;
 mod mounts;
 mod netlink;
 mod network;
+mod notice;
+mod operator;
 mod packed;
 mod pid1;
 mod policy;
@@ -31,11 +35,14 @@ mod report;
 mod resolv;
 mod resolve;
 mod retry;
+mod screen;
 mod settle;
 mod shell;
 mod signals;
 mod size;
 mod spawn;
+mod state;
+mod status;
 mod supervise;
 mod sys;
 mod tls;
@@ -43,6 +50,7 @@ mod utc;
 mod verify;
 mod wallclock;
 mod watch;
+mod wishes;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -60,6 +68,7 @@ struct Role {
 const ROLES: &[Role] = &[
     Role { name: "init", about: "PID 1: starts the others and leaves the kernel", run: init::run },
     Role { name: "boot", about: "network, boot document, files, commands", run: boot::run },
+    Role { name: "stage2", about: "what an operator sees and can do", run: operator::run },
     Role { name: "epoxy_client", about: "one boot document, on any Linux", run: client::run },
     Role { name: "kexec", about: "loads the next kernel and enters it", run: kexec::run },
     Role { name: "shell", about: "a shell on the console, started by init", run: shell::run },
@@ -132,6 +141,7 @@ mod tests {
             (1, "/init kexec -e", Some(("init", "kexec -e"))),
             (7, "/sbin/kexec -e", Some(("kexec", "-e"))),
             (7, "init shell", Some(("shell", ""))),
+            (7, "/usr/bin/stage2 hold", Some(("stage2", "hold"))),
             (7, "output/agent kexec --help", Some(("kexec", "--help"))),
             (7, "output/agent", None),
             (7, "output/agent --help", None),

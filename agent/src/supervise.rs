@@ -69,6 +69,8 @@ pub(crate) enum Event {
     Announced(Announcement),
     /// Somebody asks to leave this kernel.
     Asked(Reboot),
+    /// Somebody asks for another boot attempt.
+    AskedToRetry,
     /// Leaving did not work, and every role has been stopped for it.
     NotLeft(Reboot),
     /// Time has passed.
@@ -200,6 +202,7 @@ impl Supervisor {
             Event::Ended(pid, end) => self.ended(now, pid, end),
             Event::Announced(announced) => self.announced(now, announced),
             Event::Asked(way) => vec![self.leave_now(way)],
+            Event::AskedToRetry => self.retry(),
             Event::NotLeft(way) => self.not_left(now, way),
             Event::Tick => self.tick(now),
         };
@@ -297,6 +300,17 @@ impl Supervisor {
             self.deadline = Some(Deadline::Announcement { announced, at });
         }
         vec![]
+    }
+
+    /// A boot role that runs has been asked already; one that has ended begins anew.
+    fn retry(&mut self) -> Vec<Order> {
+        let ended = matches!(self.boot.state, State::Done | State::Pausing { .. });
+        if !ended || self.departure == Departure::Ordered {
+            return vec![];
+        }
+        self.departure = Departure::Staying;
+        let text = "starting the boot role again, as asked".to_owned();
+        vec![Order::Say(Level::Info, text), self.boot.start()]
     }
 
     fn not_left(&mut self, now: Duration, way: Reboot) -> Vec<Order> {

@@ -275,3 +275,24 @@ fn a_restart_that_is_refused_is_tried_again_and_so_is_booting() {
     machine.on_event(secs(6), Event::Started(Role::Boot, BOOT));
     assert_eq!(machine.on_event(secs(15), Event::Tick), [Order::Leave(Reboot::Restart)]);
 }
+
+#[test]
+fn a_boot_role_that_has_ended_begins_anew_when_asked_and_one_that_runs_does_not() {
+    let again =
+        [say(Level::Info, "starting the boot role again, as asked"), Order::Start(Role::Boot)];
+    for (end, expected) in [
+        (None, &[][..]),
+        (Some(End::Exit(0)), &again),
+        (Some(End::Exit(3)), &again),
+        // It gave up, and the restart of the machine is only some seconds away.
+        (Some(End::Exit(2)), &again),
+        (Some(End::Signal(9)), &again),
+    ] {
+        let mut machine = booting(true);
+        if let Some(end) = end {
+            boot_ends(&mut machine, 1, end);
+        }
+        assert_eq!(machine.on_event(secs(2), Event::AskedToRetry), expected, "{end:?}");
+        assert_eq!(machine.on_event(secs(20), Event::Tick), [], "{end:?}");
+    }
+}

@@ -50,8 +50,11 @@ pub(crate) enum LinkState {
 pub(crate) enum Signal {
     /// `SIGTERM`
     Terminate,
-    /// `SIGHUP`: interactive shells ignore SIGTERM but end on this one.
+    /// `SIGHUP`: interactive shells ignore SIGTERM but end on this one. Asks PID 1 to start the boot
+    /// role again if it has ended.
     HangUp,
+    /// `SIGUSR2`: asks PID 1 to turn the power off, as busybox has it.
+    PowerOff,
     /// `SIGCONT`: a stopped process must run to see the others.
     Continue,
     /// `SIGKILL`
@@ -250,6 +253,7 @@ fn named(signal: Signal) -> Option<signal::Signal> {
     match signal {
         Signal::Terminate => Some(signal::Signal::SIGTERM),
         Signal::HangUp => Some(signal::Signal::SIGHUP),
+        Signal::PowerOff => Some(signal::Signal::SIGUSR2),
         Signal::Continue => Some(signal::Signal::SIGCONT),
         Signal::Kill => Some(signal::Signal::SIGKILL),
         Signal::EnterLoadedKernel => None,

@@ -92,6 +92,16 @@ impl Verified {
         self.sha256
     }
 
+    /// Gives it a lasting name on the same file system, in place of what had that name.
+    pub(crate) fn keep_as(self, path: &Path) -> Result<(), Error> {
+        let Self { file, .. } = self;
+        std::fs::rename(&file.path, path)
+            .map_err(|source| Error::Create { path: path.to_owned(), source })?;
+        // There is nothing left to be removed.
+        std::mem::forget(file);
+        Ok(())
+    }
+
     /// What makes it trustworthy.
     pub(crate) fn trust(&self) -> Trust {
         self.trust

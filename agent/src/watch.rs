@@ -2,6 +2,7 @@
 //!
 //! Before each step the boot role says by when it will speak again: `<seconds> <step>\n` into a
 //! pipe whose number is in [`VARIABLE`]. PID 1 replaces a boot role that misses its own deadline.
+//! The same step is published for operators on a [`Board`].
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use rustix::io::FdFlags;
 use rustix::pipe::PipeFlags;
 
+use crate::state::Board;
 use crate::sys;
 
 /// Names the pipe's writing end in the boot role's environment. Commands must not inherit it.
@@ -19,20 +21,44 @@ pub(crate) const VARIABLE: &str = "STAGE2_WATCH_FD";
 /// No announcement is longer; more without a newline is noise.
 const LONGEST_ANNOUNCEMENT: usize = 1024;
 
-/// The boot role's end. Without PID 1 on the other end it does nothing.
+/// An operator may come next week, or next year.
+pub(crate) const FOR_AN_OPERATOR: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// The boot role's end. Without PID 1 on the other end and without a board it does nothing.
 #[derive(Debug)]
-pub(crate) struct Watch(Option<std::fs::File>);
+pub(crate) struct Watch {
+    pipe: Option<std::fs::File>,
+    /// What operators see.
+    pub(crate) board: Board,
+}
 
 impl Watch {
     /// Takes the pipe that PID 1 left open; call it first thing in the role.
     pub(crate) fn from_env() -> Self {
         let number = std::env::var(VARIABLE).ok().and_then(|number| number.parse().ok());
-        Self(number.and_then(sys::inherited_pipe).and_then(private).map(Into::into))
+        let pipe = number.and_then(sys::inherited_pipe).and_then(private).map(Into::into);
+        Self { pipe, board: Board::nowhere() }
+    }
+
+    /// Publishes each step on this board too.
+    pub(crate) fn on(self, board: Board) -> Self {
+        Self { board, ..self }
     }
 
     /// Announces a step: the next announcement comes within `limit`, or PID 1 starts over.
     pub(crate) fn step(&self, name: &str, limit: Duration) {
-        let Some(pipe) = &self.0 else { return };
+        self.board.step(name);
+        self.announce(name, limit);
+    }
+
+    /// Announces a pause of this length before the next attempt; it may last until `limit`.
+    pub(crate) fn pause(&self, length: Duration, limit: Duration) {
+        self.board.pause(length);
+        self.announce("pause", limit);
+    }
+
+    fn announce(&self, name: &str, limit: Duration) {
+        let Some(pipe) = &self.pipe else { return };
         let announcement = Announcement { step: name.to_owned(), limit };
         if let Err(error) = (&mut &*pipe).write_all(announcement.to_string().as_bytes()) {
             log::debug!("cannot announce the step {name}: {error}");
@@ -143,7 +169,7 @@ mod tests {
     #[test]
     fn pid_1_hears_what_the_boot_role_announces() {
         let (mut announcements, writer) = Announcements::open().unwrap();
-        let watch = Watch(Some(writer.into()));
+        let watch = Watch { pipe: Some(writer.into()), board: Board::nowhere() };
         watch.step("network", Duration::from_millis(120_001));
         watch.step("fetch\nkernel", Duration::from_secs(30));
         assert_eq!(
@@ -159,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_boot_role_without_pid_1_announces_to_nobody() {
-        Watch(None).step("network", Duration::from_secs(1));
+        Watch { pipe: None, board: Board::nowhere() }.step("network", Duration::from_secs(1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a specification puts into the ramdisk.
 //!
 //! On entry the specification is read; on return every file it names was read and checked. The
-//! agent is one program under three names, and every command of busybox is a link to busybox.
+//! agent is one program under four names, and every command of busybox is a link to busybox.
 
 use std::fs;
 use std::io;
@@ -41,7 +41,16 @@ const DEVICES: &[(&str, u32, (u32, u32))] =
     &[("/dev/console", 0o600, (5, 1)), ("/dev/kmsg", 0o600, (1, 11)), ("/dev/null", 0o666, (1, 3))];
 
 /// The agent's other names.
-const AGENT_LINKS: &[&str] = &["/sbin/kexec", "/usr/bin/epoxy_client"];
+const AGENT_LINKS: &[&str] = &["/sbin/kexec", "/usr/bin/epoxy_client", "/usr/bin/stage2"];
+
+/// Every login shows what the machine is doing, unless whoever started the shell has shown it.
+const PROFILE: &str = "\
+# Read by every login shell.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+[ -t 1 ] && [ -z \"$STAGE2_GREETED\" ] && stage2
+export STAGE2_GREETED=yes
+PS1='\\h:\\w# '
+";
 
 /// Why there is no ramdisk.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +174,7 @@ fn skeleton() -> Result<Tree, tree::Error> {
     tree.file("/etc/passwd", 0o644, PASSWD)?;
     tree.file("/etc/group", 0o644, GROUP)?;
     tree.file("/etc/hosts", 0o644, HOSTS)?;
+    tree.file("/etc/profile", 0o644, PROFILE)?;
     Ok(tree)
 }
 
@@ -273,12 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_has_its_three_names_and_settings() {
+    fn the_agent_has_its_four_names_and_settings() {
         let directory = tempfile::tempdir().unwrap();
         let image = Image::collect(&spec_with_ca(directory.path()), Path::new(AGENT), 7).unwrap();
         let link = Node::Symlink { target: "/init".to_owned() };
         assert_eq!(image.tree.get("/sbin/kexec"), Some(&link));
         assert_eq!(image.tree.get("/usr/bin/epoxy_client"), Some(&link));
+        assert_eq!(image.tree.get("/usr/bin/stage2"), Some(&link));
         assert_eq!(contents(&image, "/init"), fs::read(AGENT).unwrap());
         assert_eq!(
             contents(&image, "/etc/stage2/policy.json"),

@@ -68,13 +68,18 @@ impl Scenario {
         cmdline: &str,
         form: InitrdForm,
     ) -> anyhow::Result<()> {
+        self.document(self.minimal_stage3(cmdline, form)?);
+        Ok(())
+    }
+
+    /// Serves Debian's kernel and a root that only greets; the answer is a document that enters them.
+    pub fn minimal_stage3(&self, cmdline: &str, form: InitrdForm) -> anyhow::Result<String> {
         let debian = Debian::prepare(&|line| eprintln!("{line}"))?;
         let kernel = Artifact::of_file(&self.server.https_url("/vmlinuz"), &debian.kernel)?;
         self.server.serve("/vmlinuz", debian.kernel);
         let root = minimal::packed()?;
         let initramfs = self.artifact("/initramfs.cpio.zst", &root);
-        self.document(document::kexec(&kernel, &initramfs, cmdline, form));
-        Ok(())
+        Ok(document::kexec(&kernel, &initramfs, cmdline, form))
     }
 
     /// The route of a step in the session that `stage1` would have opened.

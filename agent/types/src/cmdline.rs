@@ -144,6 +144,30 @@ fn is_space(c: char) -> bool {
     c.is_ascii_whitespace() || c == '\u{b}'
 }
 
+/// The command line `text` with other values for some parameters. They come last, before what belongs
+/// to init; values are taken as they stand, so they have no white space and no quotes.
+#[must_use]
+pub fn replace(text: &str, replacements: &BTreeMap<String, String>) -> String {
+    if replacements.is_empty() {
+        return text.to_owned();
+    }
+    let mut words: Vec<String> = Vec::new();
+    let mut rest = text.trim_start_matches(is_space);
+    while !rest.is_empty() {
+        let (word, behind) = split_word(rest);
+        if word == "--" {
+            break;
+        }
+        if !replacements.contains_key(Parameter::parse(word).key) {
+            words.push(word.to_owned());
+        }
+        rest = behind.trim_start_matches(is_space);
+    }
+    words.extend(replacements.iter().map(|(key, value)| format!("{key}={value}")));
+    words.extend((!rest.is_empty()).then(|| rest.to_owned()));
+    words.join(" ")
+}
+
 /// The command line as the original ePoxy client reads it, with what documents added to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kargs(BTreeMap<String, Karg>);
@@ -248,6 +272,19 @@ mod tests {
         assert_eq!(cmdline.values_of("a").collect::<Vec<_>>(), ["1", "2", "3"]);
         assert_eq!(cmdline.value_of("b"), Some(""));
         assert_eq!(cmdline.value_of("c"), None);
+    }
+
+    #[test]
+    fn a_replaced_parameter_has_one_value_and_the_others_stay() {
+        for (text, expected) in [
+            ("", "a=1 b="),
+            ("x a=2 \"a=3 4\" y\n", "x y a=1 b="),
+            ("a c=\"d  e\" -- a=5 6\n", "c=\"d  e\" a=1 b= -- a=5 6\n"),
+        ] {
+            let replacements = [("a", "1"), ("b", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+            assert_eq!(replace(text, &replacements.into()), expected, "{text:?}");
+        }
+        assert_eq!(replace("a  b\n", &BTreeMap::new()), "a  b\n");
     }
 
     #[test]
