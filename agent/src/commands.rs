@@ -157,4 +157,18 @@ mod tests {
     fn a_command_is_shown_between_one_pair_of_quotes() {
         assert_eq!(Argv(&words(&["/sbin/kexec", "a b"])).to_string(), r#""/sbin/kexec" "a b""#);
     }
+
+    #[tokio::test]
+    async fn nothing_that_a_command_started_in_its_group_outlives_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid").display().to_string();
+        let script = format!("sleep 99 & echo $! > {file}; exit 1");
+        outcome(&["sh", "-c", &script], Duration::from_secs(60)).await.unwrap_err();
+        let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        // A killed process is a zombie until its parent reaps it, or gone.
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let runs = state.contains(") S ") || state.contains(") R ");
+        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
+        assert!(!runs, "still there: {state}");
+    }
 }

@@ -275,3 +275,17 @@ fn a_restart_that_is_refused_is_tried_again_and_so_is_booting() {
     machine.on_event(secs(6), Event::Started(Role::Boot, BOOT));
     assert_eq!(machine.on_event(secs(15), Event::Tick), [Order::Leave(Reboot::Restart)]);
 }
+
+#[test]
+fn a_shell_that_ends_at_once_is_not_started_in_a_busy_loop() {
+    let mut machine = booting(false);
+    boot_ends(&mut machine, 7, End::Exit(3));
+    // Its input is /dev/null, or a line that hung up: busybox's shell reads the end and exits with 0.
+    let mut starts = 0;
+    for _ in 0..100 {
+        machine.on_event(secs(7), Event::Started(Role::Shell, SHELL));
+        let orders = machine.on_event(secs(7), Event::Ended(SHELL, End::Exit(0)));
+        starts += orders.iter().filter(|order| **order == Order::Start(Role::Shell)).count();
+    }
+    assert!(starts < 10, "{starts} starts within one second");
+}
