@@ -252,7 +252,7 @@ fn no_bytes_from_the_network_make_the_reader_panic() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) as usize
     };
-    for _ in 0..300_000 {
+    for _ in 0..1_000_000 {
         let mut bytes = whole.clone();
         for _ in 0..1 + random() % 6 {
             let at = random() % bytes.len();
@@ -260,6 +260,27 @@ fn no_bytes_from_the_network_make_the_reader_panic() {
             bytes[at] = random() as u8;
         }
         bytes.truncate(1 + random() % bytes.len().saturating_mul(4).max(1));
+        drop(Answer::parse(&bytes, MAC, XID, NOW));
+    }
+}
+
+#[test]
+fn no_option_from_the_network_makes_the_reader_panic() {
+    let mut seed = 7_u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    let mut whole = reply(vec![]).to_vec().unwrap();
+    whole.truncate(240);
+    for _ in 0..1_000_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..4 {
+            let (code, len) = (random() as u8, random() % 24);
+            bytes.extend([code, len as u8]);
+            let zeros = random() % 3 == 0;
+            bytes.extend((0..len).map(|_| if zeros { 0 } else { random() as u8 }));
+        }
         drop(Answer::parse(&bytes, MAC, XID, NOW));
     }
 }
