@@ -171,4 +171,17 @@ mod tests {
         nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
         assert!(!runs, "still there: {state}");
     }
+
+    #[tokio::test]
+    async fn a_command_that_fails_tells_no_secret() {
+        use crate::report::Outcome;
+        let session = "--command-line=epoxy.stage3=https://s/v1/boot/h/5e5510n/stage3";
+        let argv = ["false", "--token", "s3cr3t", session];
+        let error = outcome(&argv, Duration::from_secs(60)).await.unwrap_err();
+        // What the boot server gets.
+        let report = Outcome::Failure(error.clone()).to_string();
+        assert!(!report.contains("s3cr3t") && !report.contains("5e5510n"), "{report}");
+        // What `retry` writes to the log and the console, as it stands.
+        assert!(!error.contains("s3cr3t") && !error.contains("5e5510n"), "{error}");
+    }
 }
