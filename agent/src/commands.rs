@@ -164,4 +164,31 @@ mod tests {
     fn a_command_is_shown_between_one_pair_of_quotes() {
         assert_eq!(Argv(&words(&["/sbin/kexec", "a b"])).to_string(), r#""/sbin/kexec" "a b""#);
     }
+
+    #[tokio::test]
+    async fn nothing_that_a_command_started_in_its_group_outlives_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid").display().to_string();
+        let script = format!("sleep 99 & echo $! > {file}; exit 1");
+        outcome(&["sh", "-c", &script], Duration::from_secs(60)).await.unwrap_err();
+        let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        // A killed process is a zombie until its parent reaps it, or gone.
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let runs = state.contains(") S ") || state.contains(") R ");
+        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
+        assert!(!runs, "still there: {state}");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_tells_no_secret() {
+        use crate::report::Outcome;
+        let session = "--command-line=epoxy.stage3=https://s/v1/boot/h/5e5510n/stage3";
+        let argv = ["false", "--token", "s3cr3t", session];
+        let error = outcome(&argv, Duration::from_secs(60)).await.unwrap_err();
+        // What the boot server gets.
+        let report = Outcome::Failure(error.clone()).to_string();
+        assert!(!report.contains("s3cr3t") && !report.contains("5e5510n"), "{report}");
+        // What `retry` writes to the log and the console, as it stands.
+        assert!(!error.contains("s3cr3t") && !error.contains("5e5510n"), "{error}");
+    }
 }

@@ -159,4 +159,12 @@ mod tests {
             assert_eq!(is_domain_name(name), expected, "{name:?}");
         }
     }
+
+    #[test]
+    fn a_label_is_no_longer_than_dns_and_the_kernel_take() {
+        // RFC 1035, section 2.3.4: 63. A longer first label is what sethostname(2) refuses, and then
+        // `introduce` fails, and with it the whole network, in every attempt.
+        assert!(is_domain_name(&"a".repeat(63)));
+        assert!(!is_domain_name(&"a".repeat(65)));
+    }
 }

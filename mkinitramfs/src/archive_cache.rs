@@ -97,4 +97,46 @@ mod tests {
         }
         assert_eq!(kept_in(&cache), KEPT);
     }
+
+    /// What the kernel would unpack of what is found in the cache after `damage` was done to it.
+    fn found_after(damage: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        // Programs have parts that do not compress, and go into a frame as they are.
+        let noise = |n: u32| Sha256::digest(n.to_le_bytes()).to_vec();
+        let archive: Vec<u8> = (0..10_000_u32).flat_map(noise).collect();
+        let fresh = compressed(Compression::Zstd, &archive, &cache).unwrap();
+        let entry = fs::read_dir(cache.archives()).unwrap().next().unwrap().unwrap();
+        fs::write(entry.path(), damage(fresh.clone())).unwrap();
+        (fresh, compressed(Compression::Zstd, &archive, &cache).unwrap())
+    }
+
+    #[test]
+    fn a_kept_archive_with_one_wrong_bit_is_made_anew() {
+        let (fresh, found) = found_after(|mut kept| {
+            let middle = kept.len() / 2;
+            kept[middle] ^= 1;
+            kept
+        });
+        assert!(found == fresh, "a damaged archive goes into the image");
+    }
+
+    #[test]
+    fn a_kept_archive_with_something_behind_it_is_made_anew() {
+        let (fresh, found) = found_after(|kept| [kept.as_slice(), b"noise"].concat());
+        assert!(found == fresh, "noise behind the archive goes into the image");
+    }
+
+    #[test]
+    fn an_archive_that_another_compressor_made_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        let archive: Vec<u8> = (0..50_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let fresh = compressed(Compression::Zstd, &archive, &cache).unwrap();
+        let entry = fs::read_dir(cache.archives()).unwrap().next().unwrap().unwrap();
+        // As an earlier version of this program, with another level or library, has left it.
+        fs::write(entry.path(), zstd::bulk::compress(&archive, 1).unwrap()).unwrap();
+        let found = compressed(Compression::Zstd, &archive, &cache).unwrap();
+        assert!(found == fresh, "the image depends on who has built here before");
+    }
 }

@@ -285,3 +285,16 @@ async fn a_server_that_is_not_proved_gets_no_file_taken() {
                 issued for localhost";
     assert_eq!(lab.fetch(Some(DIGITS)).await, Outcome::refused(line));
 }
+
+#[tokio::test]
+async fn two_versions_of_a_file_are_never_joined() {
+    // A server that knows ranges and no If-Range, and got another file meanwhile.
+    fn the_rest_of_another() -> Vec<Step> {
+        let headers = ["Content-Range: bytes 4-9/10", "ETag: \"v2\""];
+        answer("206 Partial Content", &headers, b"efghij")
+    }
+    let script = breaks_after_4(Step::Reset, "ETag: \"v1\"", the_rest_of_another);
+    let lab = Lab::new(Server::tls(Flaw::None, script).await);
+    let joined = Outcome { slept_secs: vec![1], ..Outcome::at_once("0123efghij") };
+    assert_ne!(lab.fetch(None).await, joined, "half of v1 and half of v2 is taken as verified");
+}

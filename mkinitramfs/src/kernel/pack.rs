@@ -138,4 +138,17 @@ mod tests {
         let long = "x".repeat(LONGEST_CMDLINE_BYTES + 1);
         assert!(matches!(write_cmdline(&mut [0; 2048], &long), Err(Error::CmdlineTooLong(1025))));
     }
+
+    #[test]
+    fn a_kept_head_with_one_wrong_bit_is_made_anew() {
+        let build = tempfile::tempdir().unwrap();
+        let head: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
+        let fresh = compressed_head(build.path(), &head).unwrap();
+        let path = build.path().join("head.zst");
+        let mut kept = fs::read(&path).unwrap();
+        let last = kept.len() - 1;
+        kept[last] ^= 1;
+        fs::write(&path, kept).unwrap();
+        assert!(compressed_head(build.path(), &head).unwrap() == fresh, "no build works any more");
+    }
 }

@@ -215,3 +215,65 @@ fn questions_carry_what_servers_go_by() {
         assert_eq!(question.chaddr(), MAC.0);
     }
 }
+
+#[test]
+fn an_option_that_is_wrong_does_not_take_those_behind_it_along() {
+    let mut bytes = reply(vec![]).to_vec().unwrap();
+    bytes.truncate(240);
+    // Message type, server, a domain in Latin-1, then what matters.
+    bytes.extend([53, 1, 5, 54, 4, 10, 0, 0, 1]);
+    bytes.extend([15, 4, b'c', b'a', b'f', 0xe9]);
+    bytes.extend([1, 4, 255, 255, 255, 0, 3, 4, 10, 0, 0, 254, 6, 4, 10, 0, 0, 1, 255]);
+    let Some(Answer::Ack(lease)) = Answer::parse(&bytes, MAC, XID, NOW) else {
+        panic!("no lease");
+    };
+    assert_eq!((lease.prefix_len, lease.routes.len(), lease.dns.len()), (24, 1, 1));
+}
+
+#[test]
+fn no_bytes_from_the_network_make_the_reader_panic() {
+    let whole = reply(vec![
+        DhcpOption::SubnetMask(Ipv4Addr::new(255, 255, 255, 0)),
+        DhcpOption::ClasslessStaticRoute(vec![("10.0.0.0/8".parse().unwrap(), SERVER)]),
+        DhcpOption::DomainName("example.org".to_owned()),
+        DhcpOption::InterfaceMtu(1500),
+        DhcpOption::AddressLeaseTime(60),
+    ]);
+    let whole = whole.to_vec().unwrap();
+    let mut seed = 1_u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    for _ in 0..1_000_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + random() % 6 {
+            let at = random() % bytes.len();
+            let at = if random() % 4 > 0 { 236 + at % (bytes.len() - 236) } else { at };
+            bytes[at] = random() as u8;
+        }
+        bytes.truncate(1 + random() % bytes.len().saturating_mul(4).max(1));
+        drop(Answer::parse(&bytes, MAC, XID, NOW));
+    }
+}
+
+#[test]
+fn no_option_from_the_network_makes_the_reader_panic() {
+    let mut seed = 7_u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    let mut whole = reply(vec![]).to_vec().unwrap();
+    whole.truncate(240);
+    for _ in 0..1_000_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..4 {
+            let (code, len) = (random() as u8, random() % 24);
+            bytes.extend([code, len as u8]);
+            let zeros = random() % 3 == 0;
+            bytes.extend((0..len).map(|_| if zeros { 0 } else { random() as u8 }));
+        }
+        drop(Answer::parse(&bytes, MAC, XID, NOW));
+    }
+}

@@ -220,3 +220,36 @@ fn a_refused_or_expired_lease_is_replaced_and_its_address_goes() {
         assert_eq!(default_routes(), "default via 10.1.0.1 dev eth0");
     });
 }
+
+#[test]
+fn a_card_that_is_taken_from_its_driver_does_not_end_a_running_command() {
+    isolated(async || {
+        let far = Far::new().await;
+        far.link("eth0");
+        let _server = far.dhcp_server("eth0", "10.0.0.1/24", &[RANGE]).await;
+        let root = tempfile::tempdir().unwrap();
+        let config = by_dhcp(Some("eth0"));
+        let network = bring_up_in(root.path(), &config).await.unwrap();
+        // What a flasher does to the card whose ROM it writes.
+        ip("link del eth0");
+        let due = aged(&network, |lease| lease.renew_after = Duration::from_millis(1));
+        let keeping = keep(due, &config, &LIMITS, root.path(), &|_| {});
+        // The boot role ends when this does (`boot`: `Err(lost) = keep_lease(…) => return Err`), and
+        // PID 1 then kills its whole session: the flasher, in the middle of a chip.
+        let ended = tokio::time::timeout(Duration::from_secs(2), keeping).await;
+        assert!(ended.is_err(), "the boot role ends: {ended:?}");
+    });
+}
+
+#[test]
+fn a_host_name_that_the_kernel_does_not_take_is_no_reason_to_have_no_network() {
+    isolated(async || {
+        let far = Far::new().await;
+        far.link("eth0");
+        let name = format!("--dhcp-option-force=12,{}", "a".repeat(70));
+        let _server = far.dhcp_server("eth0", "10.0.0.1/24", &[RANGE, &name]).await;
+        let root = tempfile::tempdir().unwrap();
+        let up = bring_up_in(root.path(), &by_dhcp(Some("eth0"))).await;
+        assert!(up.is_ok(), "no network for a name: {:?}", up.unwrap_err());
+    });
+}
