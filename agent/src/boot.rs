@@ -4,14 +4,12 @@
 //! will speak again, and never reboots: its exit code says what PID 1 is to do. The usual end is
 //! none of them: a command has loaded the next kernel, and PID 1 enters it.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use agent_types::cmdline::{self, Cmdline, Kargs};
+use agent_types::cmdline::{self, Cmdline};
 use agent_types::exit::BootExit;
-use agent_types::net::NetworkConfig;
 use agent_types::params::{Action, BootParams};
 use anyhow::Context as _;
 
@@ -23,7 +21,7 @@ use crate::clock::Monotonic;
 use crate::fetch::{Https, Settings};
 use crate::hold::{self, Next, Operators, Pauses};
 use crate::memory::MEMINFO;
-use crate::network::{self, Limits, Network};
+use crate::network;
 use crate::policy::{POLICY, Policy};
 use crate::resolve::AddKargs;
 use crate::retry::{Backoff, Transient, Tries};
@@ -31,9 +29,10 @@ use crate::screen::Consoles;
 use crate::state::{self, Board};
 use crate::sys::{Linux, System as _};
 use crate::tls::{self, PACKED_ROOTS};
+use crate::uplink::Uplink;
 use crate::utc::Utc;
 use crate::wallclock;
-use crate::watch::{FOR_AN_OPERATOR, Watch};
+use crate::watch::Watch;
 use crate::wishes::{WISHES, Wishes};
 
 /// The original client gives up, and restarts the machine, after the same time.
@@ -49,7 +48,6 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// Commands and files go here unless `TMPDIR` says otherwise.
 const DOWNLOADS: &str = "/tmp";
 const CMDLINE: &str = "/proc/cmdline";
-const ROOT: &str = "/";
 
 impl Transient for network::Error {
     /// Cables are plugged in, switches learn, servers come back.
@@ -87,18 +85,26 @@ fn wishes() -> Wishes {
 }
 
 async fn boot(operators: &Operators<'_>) -> anyhow::Result<BootExit> {
-    let given = std::fs::read_to_string(CMDLINE).context("cannot read /proc/cmdline")?;
+    let given = cmdline()?;
     let version = set_clock_floor();
-    let mut network = None;
+    let mut uplink = Uplink::default();
     loop {
         let cmdline = cmdline::replace(&given, &operators.wishes.begin_attempt());
-        let boot = Boot { cmdline: &cmdline, version: &version, operators };
-        if let Course::Ended(exit) = boot.run(&mut network).await? {
+        let params = BootParams::parse(&cmdline);
+        warn_of_contradictions(&cmdline, &params);
+        let boot = Boot { params: &params, version: &version, operators };
+        if let Course::Ended(exit) = boot.run(&mut uplink).await {
             operators.watch.board.step(phase(exit));
             return Ok(exit);
         }
         log::info!("beginning anew, as the operator wishes");
     }
+}
+
+/// Boot loaders pass whatever bytes they were given.
+fn cmdline() -> anyhow::Result<String> {
+    let bytes = std::fs::read(CMDLINE).context("cannot read /proc/cmdline")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// How far we came.
@@ -118,83 +124,74 @@ fn phase(exit: BootExit) -> &'static str {
     }
 }
 
-/// The network, and what it was set up from.
-struct Up {
-    config: NetworkConfig,
-    network: Network,
-}
-
 /// One beginning, with one command line.
 struct Boot<'a> {
-    cmdline: &'a str,
+    params: &'a BootParams,
     version: &'a str,
     operators: &'a Operators<'a>,
 }
 
 impl Boot<'_> {
-    /// `up` is the network of an earlier beginning, kept if nothing about it has changed.
-    async fn run(&self, up: &mut Option<Up>) -> anyhow::Result<Course> {
-        let cmdline = Cmdline::parse(self.cmdline);
-        let params = BootParams::from(&cmdline);
-        warn_of_contradictions(&cmdline, &params);
-        let config = &params.network.config;
-        if up.as_ref().is_none_or(|up| up.config != *config) {
-            match self.bring_network_up(config).await {
-                Ok(network) => *up = Some(Up { config: config.clone(), network }),
-                Err(course) => return Ok(course),
+    /// Follows the boot document, then stays if there is a DHCP lease to be kept.
+    async fn run(&self, uplink: &mut Uplink) -> Course {
+        match self.follow(uplink).await {
+            Course::Ended(exit) if uplink.is_leased() && exit != BootExit::GaveUp => {
+                self.rest(exit, uplink).await
             }
-        }
-        let Some(Up { network, .. }) = up else { return Ok(Course::Anew) };
-        self.operators.watch.board.network(&network.interface);
-        tokio::select! {
-            course = self.follow(&params, network.lease.is_some()) => Ok(course),
-            Err(lost) = keep_lease(network.clone(), config) => Err(lost.into()),
+            course => course,
         }
     }
 
-    /// Follows the boot document, then stays if there is a `Lease` to be kept.
-    async fn follow(&self, params: &BootParams, leased: bool) -> Course {
-        let exit = match self.follow_boot_document(params).await {
-            Course::Ended(exit) if leased && exit != BootExit::GaveUp => exit,
-            course => return course,
-        };
-        self.operators.watch.step(phase(exit), FOR_AN_OPERATOR);
+    async fn follow(&self, uplink: &mut Uplink) -> Course {
+        if let Err(course) = self.bring_network_up(uplink).await {
+            return course;
+        }
+        match self.params.action {
+            Some(action) => self.follow_boot_document(action, uplink).await,
+            None => {
+                log::warn!(
+                    "nothing to boot: neither epoxy.stage1 nor epoxy.stage2 is on the kernel \
+                     command line; waiting for an operator"
+                );
+                Course::Ended(BootExit::NothingToDo)
+            }
+        }
+    }
+
+    /// Nothing is left to do but to renew the lease.
+    async fn rest(&self, exit: BootExit, uplink: &mut Uplink) -> Course {
+        self.operators.watch.over(exit, phase(exit));
         log::info!("renewing the DHCP lease while an operator may need it");
-        self.operators.wishes.until(Wishes::is_retry_wanted).await;
+        uplink.keep_during(self.operators.wishes.until(Wishes::is_retry_wanted)).await;
         Course::Anew
     }
 
     /// Tries until there is a network, or until the time for attempts is over.
-    async fn bring_network_up(&self, config: &NetworkConfig) -> Result<Network, Course> {
-        let clock = Pauses(self.operators.wishes);
+    async fn bring_network_up(&self, uplink: &mut Uplink) -> Result<(), Course> {
+        let Operators { watch, wishes, .. } = self.operators;
+        let clock = Pauses(wishes);
         let mut tries = Tries::new(&clock, ATTEMPTS);
-        let on_wait = |_: &str| self.operators.watch.step("network", NETWORK_LIMIT);
+        let on_wait = |_: &str| watch.step("network", NETWORK_LIMIT);
         loop {
-            self.operators.watch.step("network", NETWORK_LIMIT);
-            let (limits, root) = (Limits::default(), Path::new(ROOT));
-            let up = network::bring_up(config, &limits, root, &on_wait);
-            let result = tokio::select! {
-                result = up => result,
-                () = self.operators.wishes.until(Wishes::is_retry_wanted) => return Err(Course::Anew),
+            watch.step("network", NETWORK_LIMIT);
+            let up = tokio::select! {
+                up = uplink.ready(&self.params.network.config, &on_wait) => up,
+                () = wishes.until(Wishes::is_retry_wanted) => return Err(Course::Anew),
             };
-            match result {
-                Ok(network) => return Ok(network),
+            match up {
+                Ok(network) => {
+                    watch.board.network(&network.interface);
+                    return Ok(());
+                }
                 Err(error) => {
-                    self.operators.watch.board.failed(&Chain(&error).to_string());
+                    watch.board.failed(&Chain(&error).to_string());
                     course(hold::pause(&mut tries, "network", error, self.operators).await)?;
                 }
             }
         }
     }
 
-    async fn follow_boot_document(&self, params: &BootParams) -> Course {
-        let Some(action) = params.action else {
-            log::warn!(
-                "nothing to boot: neither epoxy.stage1 nor epoxy.stage2 is on the kernel command \
-                 line; waiting for an operator"
-            );
-            return Course::Ended(BootExit::NothingToDo);
-        };
+    async fn follow_boot_document(&self, action: Action, uplink: &mut Uplink) -> Course {
         let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
         let fetch = Https::new(Settings::new(self.version, policy(), roots));
         let machine = Machine {
@@ -213,24 +210,32 @@ impl Boot<'_> {
             wishes: self.operators.wishes,
             action: action.key(),
             add_kargs: add_kargs(action),
-            report: params.report,
+            report: self.params.report,
             mode: Mode::Run,
         };
-        self.until_one_works(&attempt).await
+        self.until_one_works(&attempt, uplink).await
     }
 
-    async fn until_one_works(&self, attempt: &Attempt<'_, Https, Monotonic>) -> Course {
+    async fn until_one_works(
+        &self,
+        attempt: &Attempt<'_, Https, Monotonic>,
+        uplink: &mut Uplink,
+    ) -> Course {
         let clock = Pauses(self.operators.wishes);
         let mut tries = Tries::new(&clock, ATTEMPTS);
-        let mut kargs = Kargs::parse(self.cmdline);
+        let mut kargs = self.params.kargs.clone();
         loop {
-            let error = match attempt.run(&mut kargs).await {
+            let error = match uplink.keep_during(attempt.run(&mut kargs)).await {
                 Ok(()) => return Course::Ended(BootExit::Done),
                 Err(attempt::Error::NewAttempt) => return Course::Anew,
                 Err(error) => error,
             };
-            let next = hold::pause(&mut tries, "boot attempt", error, self.operators);
-            if let Err(course) = course(next.await) {
+            let pause = hold::pause(&mut tries, "boot attempt", error, self.operators);
+            if let Err(course) = course(uplink.keep_during(pause).await) {
+                return course;
+            }
+            // The card may have gone meanwhile.
+            if let Err(course) = self.bring_network_up(uplink).await {
                 return course;
             }
         }
@@ -246,9 +251,9 @@ fn course(next: Next) -> Result<(), Course> {
     }
 }
 
-fn warn_of_contradictions(cmdline: &Cmdline<'_>, params: &BootParams) {
-    let contradictions = cmdline.contradictions();
-    contradictions.iter().for_each(|contradiction| log::warn!("{contradiction}"));
+fn warn_of_contradictions(cmdline: &str, params: &BootParams) {
+    let contradictions = Cmdline::parse(cmdline);
+    contradictions.contradictions().iter().for_each(|contradiction| log::warn!("{contradiction}"));
     params.network.warnings.iter().for_each(|warning| log::warn!("{warning}"));
 }
 
@@ -266,14 +271,6 @@ fn set_clock_floor() -> String {
         log::warn!("{}", Chain(&error));
     }
     build.version
-}
-
-async fn keep_lease(
-    network: Network,
-    config: &NetworkConfig,
-) -> Result<Infallible, network::Error> {
-    let renewed = |network: &Network| log::debug!("renewed: {network}");
-    network::keep(network, config, &Limits::default(), Path::new(ROOT), &renewed).await
 }
 
 /// The document of stage1 brings the addresses of the later stages.

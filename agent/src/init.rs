@@ -23,7 +23,7 @@ use crate::signals::{Meaning, Received, Signals};
 use crate::spawn;
 use crate::supervise::{Event, Order, Role, Supervisor, doing};
 use crate::sys::{self, LinkState, Linux, Reboot, System};
-use crate::watch::{self, Announcement, Announcements, ParseAnnouncementError};
+use crate::watch::{self, Announcements, ParseWordError, Word};
 
 const AUTHORIZED_KEYS: &str = "/root/.ssh/authorized_keys";
 const CMDLINE: &str = "/proc/cmdline";
@@ -121,7 +121,7 @@ impl Machine {
         let lines = announcements.read();
         // A closed pipe can always be read: keeping it would make waiting a busy loop.
         self.announcements = announcements.are_open().then_some(announcements);
-        lines.into_iter().filter_map(understood).map(Event::Announced).collect()
+        lines.into_iter().filter_map(understood).map(Event::Heard).collect()
     }
 
     fn handle(&mut self, event: Event) {
@@ -177,7 +177,7 @@ impl Machine {
     }
 }
 
-fn understood(line: Result<Announcement, ParseAnnouncementError>) -> Option<Announcement> {
+fn understood(line: Result<Word, ParseWordError>) -> Option<Word> {
     line.inspect_err(|error| log::warn!("boot role: {error}")).ok()
 }
 

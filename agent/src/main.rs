@@ -46,6 +46,7 @@ mod status;
 mod supervise;
 mod sys;
 mod tls;
+mod uplink;
 mod utc;
 mod verify;
 mod wallclock;

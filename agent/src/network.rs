@@ -61,7 +61,7 @@ impl Default for Limits {
     }
 }
 
-/// The network as it is, for the steps that follow and for another process to [`keep()`].
+/// The network as it is, for the steps that follow and to be [kept](keep()).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Network {
     /// The interface's name.
@@ -188,6 +188,17 @@ pub(crate) async fn bring_up(
     let network = configure(&netlink, &links, config, &link, lease).await?;
     introduce(&network, root)?;
     Ok(network)
+}
+
+/// Whether the interface is there, has a carrier, and carries what it was given.
+pub(crate) async fn stands(network: &Network) -> Result<bool, Error> {
+    let link = Links::watch().await?.now().remove(&network.index);
+    let has_carrier = link.is_some_and(|link| link.state == LinkState::Carrier);
+    let found = Netlink::open()?.addresses().await?;
+    let carries = |(address, _): &(IpAddr, u8)| {
+        found.iter().any(|found| found.index == network.index && found.address == *address)
+    };
+    Ok(has_carrier && network.addresses.iter().all(carries))
 }
 
 /// Sets every selected interface up, also those that appear later.

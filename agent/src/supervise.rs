@@ -6,21 +6,12 @@
 
 use std::time::Duration;
 
+use agent_types::exit::BootExit;
 use log::Level;
 
 use crate::reap::End;
 use crate::sys::Reboot;
-use crate::watch::Announcement;
-
-/// Exit statuses of the boot role.
-mod boot_status {
-    /// The document ran to its end.
-    pub(super) const DONE: i32 = 0;
-    /// Retrying has taken too long.
-    pub(super) const GAVE_UP: i32 = 2;
-    /// The command line asks for nothing.
-    pub(super) const NOTHING_TO_DO: i32 = 3;
-}
+use crate::watch::{Announcement, Word};
 
 /// Time to read why, on a console that the restart clears.
 const RESTART_DELAY: Duration = Duration::from_secs(10);
@@ -65,8 +56,8 @@ pub(crate) enum Event {
     StartFailed(Role),
     /// A process has ended, a role or an orphan.
     Ended(u32, End),
-    /// The boot role says what it does and until when.
-    Announced(Announcement),
+    /// The boot role says what it does and until when, or that it is through.
+    Heard(Word),
     /// Somebody asks to leave this kernel.
     Asked(Reboot),
     /// Somebody asks for another boot attempt.
@@ -94,8 +85,17 @@ pub(crate) enum Order {
 enum State {
     Off,
     Starting,
-    Running { pid: u32, since: Duration },
-    Pausing { until: Duration },
+    Running {
+        pid: u32,
+        since: Duration,
+    },
+    Pausing {
+        until: Duration,
+    },
+    /// Through, and running only for the network.
+    Resting {
+        pid: u32,
+    },
     Done,
 }
 
@@ -118,7 +118,10 @@ impl Worker {
     }
 
     fn is(&self, process: u32) -> bool {
-        matches!(self.state, State::Running { pid, .. } if pid == process)
+        match self.state {
+            State::Running { pid, .. } | State::Resting { pid } => pid == process,
+            _ => false,
+        }
     }
 
     /// Counts the failure and answers with the pause before the next start.
@@ -133,7 +136,8 @@ impl Worker {
     }
 
     fn is_alive_or_promising(&self) -> bool {
-        !matches!(self.state, State::Off | State::Done) && self.failures < HOPELESS
+        let is_through = matches!(self.state, State::Off | State::Resting { .. } | State::Done);
+        !is_through && self.failures < HOPELESS
     }
 }
 
@@ -200,7 +204,8 @@ impl Supervisor {
             Event::Started(role, pid) => self.started(now, role, pid),
             Event::StartFailed(role) => self.start_failed(now, role),
             Event::Ended(pid, end) => self.ended(now, pid, end),
-            Event::Announced(announced) => self.announced(now, announced),
+            Event::Heard(Word::Step(announced)) => self.announced(now, announced),
+            Event::Heard(Word::Over(exit)) => self.over(now, exit),
             Event::Asked(way) => vec![self.leave_now(way)],
             Event::AskedToRetry => self.retry(),
             Event::NotLeft(way) => self.not_left(now, way),
@@ -238,8 +243,7 @@ impl Supervisor {
         }
         if role == Role::Boot {
             let step = "its first step".to_owned();
-            let announced = Announcement { step, limit: FIRST_ANNOUNCEMENT };
-            self.deadline = Some(Deadline::Announcement { at: now + announced.limit, announced });
+            self.expect_next(now, Announcement { step, limit: FIRST_ANNOUNCEMENT });
         }
         vec![]
     }
@@ -267,21 +271,37 @@ impl Supervisor {
 
     fn boot_ended(&mut self, now: Duration, pid: u32, end: End) -> Vec<Order> {
         self.deadline = None;
-        match end {
-            End::Exit(boot_status::DONE) => {
+        match (self.boot.state, outcome(end)) {
+            // What it had to do is done, and not to be done twice.
+            (State::Resting { .. }, _) => {
                 self.boot.state = State::Done;
-                vec![stay("the boot document ran to its end")]
+                let text = format!("boot role ended with {end}: the DHCP lease is not renewed");
+                vec![Order::Kill(pid), Order::Say(Level::Warn, text)]
             }
-            End::Exit(boot_status::NOTHING_TO_DO) => {
+            (_, Some(exit)) => {
                 self.boot.state = State::Done;
-                vec![stay("the kernel command line asks for no boot")]
-            }
-            End::Exit(boot_status::GAVE_UP) => {
-                self.boot.state = State::Done;
-                vec![self.leave_later(now, Reboot::Restart, "boot role gave up (exit status 2)")]
+                vec![self.through(now, exit)]
             }
             // What a dead boot role was running must not disturb the next one.
-            end => vec![Order::Kill(pid), self.again_after(now, Role::Boot, end)],
+            (_, None) => vec![Order::Kill(pid), self.again_after(now, Role::Boot, end)],
+        }
+    }
+
+    /// The boot role is through, but stays for the network.
+    fn over(&mut self, now: Duration, exit: BootExit) -> Vec<Order> {
+        let State::Running { pid, .. } = self.boot.state else { return vec![] };
+        self.deadline = None;
+        self.boot.state = State::Resting { pid };
+        vec![self.through(now, exit)]
+    }
+
+    fn through(&mut self, now: Duration, exit: BootExit) -> Order {
+        match exit {
+            BootExit::Done => stay("the boot document ran to its end"),
+            BootExit::NothingToDo => stay("the kernel command line asks for no boot"),
+            BootExit::GaveUp => {
+                self.leave_later(now, Reboot::Restart, "boot role gave up (exit status 2)")
+            }
         }
     }
 
@@ -295,11 +315,18 @@ impl Supervisor {
     }
 
     fn announced(&mut self, now: Duration, announced: Announcement) -> Vec<Order> {
-        if matches!(self.deadline, Some(Deadline::Announcement { .. })) {
-            let at = now.saturating_add(announced.limit);
-            self.deadline = Some(Deadline::Announcement { announced, at });
+        if let State::Resting { pid } = self.boot.state {
+            self.boot.state = State::Running { pid, since: now };
+            self.expect_next(now, announced);
+        } else if matches!(self.deadline, Some(Deadline::Announcement { .. })) {
+            self.expect_next(now, announced);
         }
         vec![]
+    }
+
+    fn expect_next(&mut self, now: Duration, announced: Announcement) {
+        let at = now.saturating_add(announced.limit);
+        self.deadline = Some(Deadline::Announcement { announced, at });
     }
 
     /// A boot role that runs has been asked already; one that has ended begins anew.
@@ -384,6 +411,14 @@ impl Supervisor {
         }
         let text = "nobody can log in: starting a shell on the console";
         vec![Order::Say(Level::Warn, text.to_owned()), self.shell.start()]
+    }
+}
+
+/// What the boot role has come to, if it has not died.
+fn outcome(end: End) -> Option<BootExit> {
+    match end {
+        End::Exit(code) => code.try_into().ok(),
+        End::Signal(_) => None,
     }
 }
 

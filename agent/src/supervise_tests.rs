@@ -13,7 +13,7 @@ fn say(level: Level, text: &str) -> Order {
 }
 
 fn announce(seconds: u64, step: &str) -> Event {
-    Event::Announced(Announcement { step: step.to_owned(), limit: secs(seconds) })
+    Event::Heard(Word::Step(Announcement { step: step.to_owned(), limit: secs(seconds) }))
 }
 
 fn nobody_can_log_in() -> [Order; 2] {
@@ -309,4 +309,39 @@ fn a_shell_that_ends_at_once_is_not_started_in_a_busy_loop() {
         starts += orders.iter().filter(|order| **order == Order::Start(Role::Shell)).count();
     }
     assert!(starts < 10, "{starts} starts within one second");
+}
+
+#[test]
+fn a_boot_role_that_stays_for_the_lease_is_through_all_the_same() {
+    for (exit, text) in [
+        (BootExit::Done, "the boot document ran to its end: the machine stays in rescue"),
+        (
+            BootExit::NothingToDo,
+            "the kernel command line asks for no boot: the machine stays in rescue",
+        ),
+    ] {
+        let mut machine = booting(false);
+        let [warning, shell] = nobody_can_log_in();
+        let over = machine.on_event(secs(5), Event::Heard(Word::Over(exit)));
+        assert_eq!(over, [say(Level::Info, text), warning, shell]);
+        assert_eq!(machine.wake_at(), None, "it has no deadline any more");
+        let gone = "boot role ended with signal 9 (SIGKILL): the DHCP lease is not renewed";
+        assert_eq!(
+            boot_ends(&mut machine, 900, End::Signal(9)),
+            [Order::Kill(BOOT), say(Level::Warn, gone)],
+            "what it had to do is not done twice"
+        );
+        assert_eq!(machine.on_event(secs(9999), Event::Tick), []);
+    }
+}
+
+#[test]
+fn a_boot_role_that_begins_anew_after_its_rest_has_deadlines_again() {
+    let mut machine = booting(true);
+    machine.on_event(secs(5), Event::Heard(Word::Over(BootExit::Done)));
+    machine.on_event(secs(50), announce(30, "network"));
+    assert_eq!(machine.wake_at(), Some(secs(80)));
+    let restart =
+        say(Level::Error, "boot role ended with signal 9 (SIGKILL): starting it again in 1 s");
+    assert_eq!(boot_ends(&mut machine, 60, End::Signal(9)), [Order::Kill(BOOT), restart]);
 }

@@ -2,13 +2,15 @@
 //!
 //! Before each step the boot role says by when it will speak again: `<seconds> <step>\n` into a
 //! pipe whose number is in [`VARIABLE`]. PID 1 replaces a boot role that misses its own deadline.
-//! The same step is published for operators on a [`Board`].
+//! A boot role that is through and stays only for its DHCP lease says `over <exit code>\n`.
+//! The same steps are published for operators on a [`Board`].
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 use std::time::Duration;
 
+use agent_types::exit::BootExit;
 use rustix::io::FdFlags;
 use rustix::pipe::PipeFlags;
 
@@ -57,11 +59,20 @@ impl Watch {
         self.announce("pause", limit);
     }
 
+    /// Says how the boot went, from a role that stays for as long as the machine does.
+    pub(crate) fn over(&self, exit: BootExit, phase: &str) {
+        self.board.step(phase);
+        self.say(&Word::Over(exit));
+    }
+
     fn announce(&self, name: &str, limit: Duration) {
+        self.say(&Word::Step(Announcement { step: name.to_owned(), limit }));
+    }
+
+    fn say(&self, word: &Word) {
         let Some(pipe) = &self.pipe else { return };
-        let announcement = Announcement { step: name.to_owned(), limit };
-        if let Err(error) = (&mut &*pipe).write_all(announcement.to_string().as_bytes()) {
-            log::debug!("cannot announce the step {name}: {error}");
+        if let Err(error) = (&mut &*pipe).write_all(word.to_string().as_bytes()) {
+            log::debug!("cannot tell PID 1 {word:?}: {error}");
         }
     }
 }
@@ -73,6 +84,15 @@ fn private(pipe: OwnedFd) -> Option<OwnedFd> {
     Some(pipe)
 }
 
+/// What the boot role says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// It begins a step.
+    Step(Announcement),
+    /// It is through, as with this exit code, and stays for the network.
+    Over(BootExit),
+}
+
 /// What the boot role says it is going to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Announcement {
@@ -82,23 +102,36 @@ pub(crate) struct Announcement {
     pub(crate) limit: Duration,
 }
 
-/// A line that is not an announcement.
+/// A line that is no such word.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected \"<seconds> <step>\", got {0:?}")]
-pub(crate) struct ParseAnnouncementError(String);
+#[error("expected \"<seconds> <step>\" or \"over <exit code>\", got {0:?}")]
+pub(crate) struct ParseWordError(String);
 
-impl FromStr for Announcement {
-    type Err = ParseAnnouncementError;
+/// What an exit code follows.
+const OVER: &str = "over";
+
+impl FromStr for Word {
+    type Err = ParseWordError;
 
     fn from_str(line: &str) -> Result<Self, Self::Err> {
-        line.split_once(' ')
-            .and_then(|(seconds, step)| Some((seconds.parse().ok()?, step.trim())))
-            .filter(|(_, step)| !step.is_empty())
-            .map(|(seconds, step)| Self {
-                step: step.to_owned(),
-                limit: Duration::from_secs(seconds),
-            })
-            .ok_or_else(|| ParseAnnouncementError(line.to_owned()))
+        let word = line.split_once(' ').and_then(|(first, rest)| match first {
+            OVER => Some(Self::Over(rest.parse::<i32>().ok()?.try_into().ok()?)),
+            seconds => {
+                let limit = Duration::from_secs(seconds.parse().ok()?);
+                let step = Some(rest.trim()).filter(|step| !step.is_empty())?.to_owned();
+                Some(Self::Step(Announcement { step, limit }))
+            }
+        });
+        word.ok_or_else(|| ParseWordError(line.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Step(announcement) => announcement.fmt(f),
+            Self::Over(exit) => writeln!(f, "{OVER} {}", exit.code()),
+        }
     }
 }
 
@@ -127,7 +160,7 @@ impl Announcements {
     }
 
     /// Reads what is there without waiting.
-    pub(crate) fn read(&mut self) -> Vec<Result<Announcement, ParseAnnouncementError>> {
+    pub(crate) fn read(&mut self) -> Vec<Result<Word, ParseWordError>> {
         let mut buffer = [0; 4096];
         if let Ok(count) = self.pipe.read(&mut buffer) {
             self.open = count > 0;
@@ -162,8 +195,9 @@ fn take_lines(unfinished: &mut Vec<u8>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn announcement(seconds: u64, step: &str) -> Announcement {
-        Announcement { step: step.to_owned(), limit: Duration::from_secs(seconds) }
+    fn step(seconds: u64, step: &str) -> Word {
+        let limit = Duration::from_secs(seconds);
+        Word::Step(Announcement { step: step.to_owned(), limit })
     }
 
     #[test]
@@ -172,9 +206,14 @@ mod tests {
         let watch = Watch { pipe: Some(writer.into()), board: Board::nowhere() };
         watch.step("network", Duration::from_millis(120_001));
         watch.step("fetch\nkernel", Duration::from_secs(30));
+        watch.over(BootExit::NothingToDo, "nothing to do");
         assert_eq!(
             announcements.read(),
-            [Ok(announcement(121, "network")), Ok(announcement(30, "fetch kernel"))]
+            [
+                Ok(step(121, "network")),
+                Ok(step(30, "fetch kernel")),
+                Ok(Word::Over(BootExit::NothingToDo))
+            ]
         );
         assert_eq!(announcements.read(), []);
         assert!(announcements.are_open());
@@ -190,12 +229,9 @@ mod tests {
 
     #[test]
     fn what_is_not_an_announcement_is_refused() {
-        for line in ["", "30", "30 ", "soon network", "-1 network", "1.5 network"] {
-            assert_eq!(
-                line.parse::<Announcement>(),
-                Err(ParseAnnouncementError(line.to_owned())),
-                "{line:?}"
-            );
+        let steps = ["", "30", "30 ", "soon network", "-1 network", "1.5 network"];
+        for line in steps.into_iter().chain(["over", "over ", "over 1", "over it"]) {
+            assert_eq!(line.parse::<Word>(), Err(ParseWordError(line.to_owned())), "{line:?}");
         }
     }
 

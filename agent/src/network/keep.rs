@@ -9,11 +9,14 @@ use std::time::Duration;
 use agent_types::net::NetworkConfig;
 use tokio::time::{sleep, timeout};
 
-use super::{Error, Limits, Network, ask, client, configure, introduce};
+use super::{Error, Limits, Network, ask, bring_up, client, configure, introduce, stands};
 use crate::chain::Chain;
 use crate::dhcp::{self, Ask, Client, Due, Lease};
 use crate::links::{Link, Links};
 use crate::netlink::{LinkAddress, LinkChange, Netlink};
+
+/// After trouble that is none of the lease's.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// What became of a lease.
 enum Fate {
@@ -27,38 +30,83 @@ enum Fate {
 
 /// Renews the lease of `network` for as long as this is polled, and applies what changes.
 ///
-/// When a lease is lost, its address goes and another one is asked for until there is one.
-/// `on_change` gets every new lease. Without a lease there is nothing to do, and this waits for
-/// ever.
+/// When a lease is lost, its address goes and another one is asked for until there is one; when the
+/// interface is gone, the network is brought up anew. `on_change` gets every new lease. Without a
+/// lease there is nothing to do, and this waits for ever.
 pub(crate) async fn keep(
-    mut network: Network,
+    network: &mut Network,
     config: &NetworkConfig,
     limits: &Limits,
     root: &Path,
     on_change: &dyn Fn(&Network),
-) -> Result<Infallible, Error> {
+) -> Infallible {
+    let mut next = next_lease(network, config, limits, root).await;
+    loop {
+        match next {
+            Ok(changed) => {
+                *network = changed;
+                on_change(network);
+                next = next_lease(network, config, limits, root).await;
+            }
+            Err(error) => {
+                log::warn!("{}; next try in {} s", Chain(&error), PAUSE.as_secs());
+                sleep(PAUSE).await;
+                next = recovered(network, config, limits, root).await;
+            }
+        }
+    }
+}
+
+/// After trouble: what stands is kept, what does not is brought up.
+async fn recovered(
+    network: &Network,
+    config: &NetworkConfig,
+    limits: &Limits,
+    root: &Path,
+) -> Result<Network, Error> {
+    if stands(network).await? {
+        next_lease(network, config, limits, root).await
+    } else {
+        bring_up(config, limits, root, &|_| {}).await
+    }
+}
+
+/// Waits until the lease has been renewed or replaced.
+async fn next_lease(
+    network: &Network,
+    config: &NetworkConfig,
+    limits: &Limits,
+    root: &Path,
+) -> Result<Network, Error> {
+    let Some(lease) = &network.lease else { return pending().await };
     let netlink = Netlink::open()?;
     let links = Links::watch().await?;
-    loop {
-        let Some(lease) = &network.lease else { return pending().await };
-        let link = link(&links, &network)?;
-        let client = client(config, link.index, &link.name, link.mac)?;
-        let lease = match fate(&client, lease).await {
-            Fate::Open => continue,
-            Fate::Renewed(lease) => lease,
-            Fate::Lost => {
-                let address = IpAddr::V4(lease.address);
-                let lost = LinkAddress { index: link.index, address, prefix_len: lease.prefix_len };
-                netlink.apply(&LinkChange::RemoveAddress(lost)).await?;
-                ask_until_granted(config, &link, limits).await?
-            }
-        };
-        let renewed = configure(&netlink, &links, config, &link, Some(lease)).await?;
-        if !renewed.serves_as(&network) {
-            introduce(&renewed, root)?;
+    let link = link(&links, network)?;
+    let client = client(config, link.index, &link.name, link.mac)?;
+    let lease = match settled(&client, lease).await {
+        Some(renewed) => renewed,
+        None => {
+            let address = IpAddr::V4(lease.address);
+            let lost = LinkAddress { index: link.index, address, prefix_len: lease.prefix_len };
+            netlink.apply(&LinkChange::RemoveAddress(lost)).await?;
+            ask_until_granted(config, &link, limits).await?
         }
-        on_change(&renewed);
-        network = renewed;
+    };
+    let renewed = configure(&netlink, &links, config, &link, Some(lease)).await?;
+    if !renewed.serves_as(network) {
+        introduce(&renewed, root)?;
+    }
+    Ok(renewed)
+}
+
+/// Renews the lease when it is time, until it is renewed, or lost.
+async fn settled(client: &Client, lease: &Lease) -> Option<Lease> {
+    loop {
+        match fate(client, lease).await {
+            Fate::Open => {}
+            Fate::Renewed(lease) => return Some(lease),
+            Fate::Lost => return None,
+        }
     }
 }
 

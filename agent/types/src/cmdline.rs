@@ -193,6 +193,17 @@ impl Kargs {
         Self(pieces.map(|piece| piece.split_once('=').unwrap_or((piece, ""))).map(given).collect())
     }
 
+    /// As [`Kargs::parse`], but stage2's own parameters have the values that the kernel's rules give
+    /// them: a tab before one or quotes around its value do not keep a machine from booting.
+    #[must_use]
+    pub fn of_machine(text: &str) -> Self {
+        let mut kargs = Self::parse(text);
+        let cmdline = Cmdline::parse(text);
+        let own = cmdline.iter().filter(|parameter| parameter.key.starts_with(OWN_PREFIX));
+        kargs.0.extend(own.map(|own| given((own.key, own.value.unwrap_or_default()))));
+        kargs
+    }
+
     /// The value of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -307,6 +318,22 @@ mod tests {
         let text = "epoxy.stage2=https://s/v1/boot/h/AAA/stage2 epoxy.stage2=https://s/v1/boot/h/BBB/stage2";
         let line = Cmdline::parse(text).contradictions()[0].to_string();
         assert!(!line.contains("AAA") && !line.contains("BBB"), "{line}");
+    }
+
+    #[test]
+    fn our_own_parameters_are_found_by_either_reader() {
+        for (text, expected) in [
+            ("a epoxy.x=u", "u"),
+            ("a\tepoxy.x=u\n", "u"),
+            ("epoxy.x=\"u\"", "u"),
+            ("\"epoxy.x=u v\"", "u v"),
+            ("a -- epoxy.x=u", "u"),
+            ("epoxy.x=1 epoxy.x=2", "2"),
+        ] {
+            assert_eq!(Kargs::of_machine(text).get("epoxy.x"), Some(expected), "{text:?}");
+        }
+        let foreign = "a=\"x y\" b=\tc";
+        assert_eq!(Kargs::of_machine(foreign), Kargs::parse(foreign));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Every kernel parameter that this product reads: its name stands here and nowhere else.
 
-use crate::cmdline::Cmdline;
+use crate::cmdline::{Cmdline, Kargs};
 use crate::net::{NetworkChoice, NetworkConfig};
 
 /// The network in the kernel's nfsroot grammar.
@@ -122,6 +122,8 @@ pub fn markdown_table() -> String {
 /// What the boot role is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootParams {
+    /// What boot documents see of the command line.
+    pub kargs: Kargs,
     /// Which parameter names the boot document; none: there is nothing to do.
     pub action: Option<Action>,
     /// Which parameter names the address for reports. The document of [`Action::Stage1`] may be the
@@ -151,15 +153,18 @@ impl Action {
     }
 }
 
-impl From<&Cmdline<'_>> for BootParams {
-    fn from(cmdline: &Cmdline<'_>) -> Self {
+impl BootParams {
+    /// Reads a command line, usually the contents of `/proc/cmdline`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let kargs = Kargs::of_machine(text);
         // A parameter without a value names no document.
-        let is_given =
-            |action: &Action| cmdline.value_of(action.key()).is_some_and(|v| !v.is_empty());
+        let is_given = |action: &Action| kargs.get(action.key()).is_some_and(|v| !v.is_empty());
         Self {
             action: [Action::Stage1, Action::Stage2].into_iter().find(is_given),
             report: REPORT,
-            network: NetworkConfig::from_cmdline(cmdline),
+            network: NetworkConfig::from_cmdline(&Cmdline::parse(text)),
+            kargs,
         }
     }
 }
@@ -178,15 +183,11 @@ mod tests {
             ("epoxy.stage2=u epoxy.stage1=", Some(Action::Stage2)),
             ("epoxy.stage1 epoxy.stage2", None),
             ("epoxy.stage3=u", None),
+            ("quiet\tepoxy.stage2=u", Some(Action::Stage2)),
+            ("quiet -- epoxy.stage2=u", Some(Action::Stage2)),
         ];
         for (text, action) in cases {
-            let cmdline = Cmdline::parse(text);
-            let expected = BootParams {
-                action,
-                report: REPORT,
-                network: NetworkConfig::from_cmdline(&cmdline),
-            };
-            assert_eq!(BootParams::from(&cmdline), expected, "{text:?}");
+            assert_eq!(BootParams::parse(text).action, action, "{text:?}");
         }
     }
 

@@ -83,7 +83,7 @@ fn no_mutation_makes_a_parser_panic() {
 fn parse_everything(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let cmdline = Cmdline::parse(&text);
-    let params = BootParams::from(&cmdline);
+    let params = BootParams::parse(&text);
     for line in params.network.warnings.iter().map(ToString::to_string) {
         assert!(!line.contains('\n'), "one line: {line:?}");
     }
