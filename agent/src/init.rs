@@ -13,7 +13,6 @@ use std::process::{Child, ExitCode};
 
 use crate::chain::Chain;
 use crate::console;
-use crate::interfaces::LOOPBACK;
 use crate::kmsg::{self, Readers};
 use crate::leave;
 use crate::mounts::{self, EARLY_MOUNTS, LATER_MOUNTS};
@@ -22,7 +21,7 @@ use crate::reap;
 use crate::signals::{Meaning, Received, Signals};
 use crate::spawn;
 use crate::supervise::{Event, Order, Role, Supervisor, doing};
-use crate::sys::{self, LinkState, Linux, Reboot, System};
+use crate::sys::{self, Linux, Reboot, System};
 use crate::watch::{self, Announcements, ParseWordError, Word};
 
 const AUTHORIZED_KEYS: &str = "/root/.ssh/authorized_keys";
@@ -88,7 +87,6 @@ impl Machine {
         }
         warn_of(restart_after_panic(), "cannot make a panic restart the machine");
         warn_of(self.system.hear_ctrl_alt_del(), "cannot take ctrl-alt-del from the kernel");
-        warn_of(self.system.set_link(LOOPBACK, LinkState::Up), "cannot turn on the loopback");
         warn_of(spawn::set_oom_score("self", OOM_SCORE_OF_INIT), "cannot protect PID 1");
     }
 
@@ -171,8 +169,7 @@ impl Machine {
     }
 
     fn leave(&mut self, way: Reboot) {
-        let Err(error) = leave::leave(&mut self.system, &self.signals, way);
-        log::error!("cannot leave this kernel: {error}");
+        leave::leave(&mut self.system, &self.signals, way);
         self.handle(Event::NotLeft(way));
     }
 }
@@ -216,8 +213,8 @@ fn oom_score(role: Role) -> i32 {
 
 /// A dead kernel restarts the machine, unless the command line says otherwise.
 fn restart_after_panic() -> io::Result<()> {
-    let cmdline = fs::read_to_string(CMDLINE)?;
-    if cmdline.split_ascii_whitespace().any(|word| word.starts_with("panic=")) {
+    let cmdline = fs::read(CMDLINE)?;
+    if cmdline.split(u8::is_ascii_whitespace).any(|word| word.starts_with(b"panic=")) {
         return Ok(());
     }
     fs::write("/proc/sys/kernel/panic", PANIC_TIMEOUT)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::sys::{LinkState, System};
+use crate::sys::System;
 
 /// Where the kernel lists its interfaces.
 pub(crate) const INTERFACES: &str = "/sys/class/net";
@@ -13,7 +13,7 @@ pub(crate) const LOOPBACK: &str = "lo";
 /// Turns off every interface but the loopback; what does not go down is said and left.
 pub(crate) fn all_down(system: &mut impl System, interfaces: &Path) {
     for name in names(interfaces).iter().filter(|name| *name != LOOPBACK) {
-        if let Err(error) = system.set_link(name, LinkState::Down) {
+        if let Err(error) = system.turn_off_link(name) {
             log::warn!("cannot turn off the interface {name}: {error}");
         }
     }
@@ -38,7 +38,7 @@ mod tests {
         for name in ["eth0", "eth1", "lo"] {
             fs::create_dir(interfaces.path().join(name)).unwrap();
         }
-        let down = |name: &str| Call::SetLink(name.to_owned(), LinkState::Down);
+        let down = |name: &str| Call::TurnOffLink(name.to_owned());
         let mut system = FakeSystem { refusals: vec![(down("eth0"), 5)], ..FakeSystem::default() };
         all_down(&mut system, interfaces.path());
         assert_eq!(system.calls, [down("eth0"), down("eth1")]);

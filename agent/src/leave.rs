@@ -1,15 +1,14 @@
-//! The way out of this kernel: stop children, links down, sync, unmount, go.
+//! The way out of this kernel: stop children, then have a child turn links off, settle, and go.
 //!
-//! Each part is bounded in time, so that PID 1 always gets to the end. It returns only when the
-//! kernel refuses to be left; by then everything but PID 1 has been stopped.
+//! What waits in the kernel, perhaps for ever, waits in a child: PID 1 always gets to the end. It
+//! returns only when the kernel refuses to be left; by then everything but PID 1 has been stopped.
 
-use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::interfaces;
+use crate::depart;
 use crate::reap::{self, Look};
 use crate::settle;
 use crate::signals::{Meaning, Signals};
@@ -22,23 +21,54 @@ const TERMINATE_LIMIT: Duration = Duration::from_secs(3);
 const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// A slow USB stick writes 64 MiB in that time.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+/// Some cards take seconds each to be turned off, and again for their drivers' shutdown.
+const DEPART_LIMIT: Duration = Duration::from_secs(30);
 
 const SYSRQ: &str = "/proc/sysrq-trigger";
 
-/// Leaves; returns only with the reason why that did not work.
-pub(crate) fn leave(
-    system: &mut impl System,
-    signals: &Signals,
-    way: Reboot,
-) -> io::Result<Infallible> {
+/// Leaves; returns only when that did not work, which has been logged.
+pub(crate) fn leave(system: &mut impl System, signals: &Signals, way: Reboot) {
     stop_everything(system, signals);
-    interfaces::all_down(system, Path::new(interfaces::INTERFACES));
-    settle(signals);
-    let result = system.reboot(way);
-    if way == Reboot::Restart {
-        force_restart();
+    let limit = if settle::is_needed() { DEPART_LIMIT + SETTLE_LIMIT } else { DEPART_LIMIT };
+    let waited = wait_for_role(spawn::role("depart").arg(depart::name(way)), signals, limit);
+    match (waited, way) {
+        (Ok(Waited::Gone), Reboot::Restart) => force(Force::Restart),
+        (Ok(Waited::Gone), _) => {}
+        (Ok(Waited::StillThere), _) => leave_by_force(signals, way),
+        (Err(error), _) => {
+            log::warn!("cannot start the depart role: {error}: going without turning links off");
+            let Err(error) = system.reboot(way);
+            log::error!("cannot leave this kernel: {error}");
+        }
     }
-    result
+}
+
+/// A card whose driver hangs may still write into this memory, so nothing else is entered in it.
+fn leave_by_force(signals: &Signals, way: Reboot) {
+    let seconds = DEPART_LIMIT.as_secs();
+    log::error!("a driver or a disk holds this kernel for {seconds} s: leaving it by force");
+    if settle::is_needed() {
+        match wait_for_role(&mut spawn::role("settle"), signals, SETTLE_LIMIT) {
+            Ok(Waited::Gone) => {}
+            Ok(Waited::StillThere) => log::warn!("the disks do not answer: going without them"),
+            Err(error) => log::warn!("cannot write the disks back: {error}"),
+        }
+    }
+    match way {
+        Reboot::Kexec | Reboot::Restart => force(Force::Restart),
+        Reboot::PowerOff => force(Force::PowerOff),
+        Reboot::Halt => log::error!("the machine stays as it is, with nothing running"),
+    }
+}
+
+/// Starts a role and waits for its end.
+fn wait_for_role(
+    role: &mut std::process::Command,
+    signals: &Signals,
+    limit: Duration,
+) -> io::Result<Waited> {
+    let child = role.spawn()?;
+    Ok(wait_for(Awaited::Process(child.id()), signals, limit))
 }
 
 fn stop_everything(system: &mut impl System, signals: &Signals) {
@@ -103,25 +133,19 @@ fn survivors() -> Vec<String> {
         .collect()
 }
 
-fn settle(signals: &Signals) {
-    if !settle::is_needed() {
-        return;
-    }
-    match spawn::role("settle").spawn() {
-        Ok(child) => wait_until_settled(child.id(), signals),
-        Err(error) => log::warn!("cannot write the disks back: {error}"),
-    }
+/// What the kernel does without asking drivers, see its admin-guide/sysrq.rst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Force {
+    Restart,
+    PowerOff,
 }
 
-fn wait_until_settled(pid: u32, signals: &Signals) {
-    if wait_for(Awaited::Process(pid), signals, SETTLE_LIMIT) == Waited::StillThere {
-        log::warn!("the disks do not answer for {SETTLE_LIMIT:?}: going without them");
-    }
-}
-
-/// The last resort when `reboot(2)` does not restart the machine.
-fn force_restart() {
-    if let Err(error) = fs::write(SYSRQ, "b") {
-        log::error!("cannot restart through {SYSRQ}: {error}");
+fn force(what: Force) {
+    let key = match what {
+        Force::Restart => "b",
+        Force::PowerOff => "o",
+    };
+    if let Err(error) = fs::write(SYSRQ, key) {
+        log::error!("cannot leave this kernel through {SYSRQ}: {error}");
     }
 }

@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod commands;
 mod console;
+mod depart;
 mod dhcp;
 mod fetch;
 mod hold;
@@ -73,6 +74,7 @@ const ROLES: &[Role] = &[
     Role { name: "epoxy_client", about: "one boot document, on any Linux", run: client::run },
     Role { name: "kexec", about: "loads the next kernel and enters it", run: kexec::run },
     Role { name: "shell", about: "a shell on the console, started by init", run: shell::run },
+    Role { name: "depart", about: "leaves this kernel, started by init", run: depart::run },
     Role { name: "settle", about: "writes disks back, started by init", run: settle::run },
 ];
 

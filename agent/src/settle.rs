@@ -1,7 +1,8 @@
 //! The role *settle*: writes everything back and unmounts, on the way out.
 //!
-//! A device that does not answer can hold `sync(2)` and `umount(2)` for ever, so this is a child of
-//! PID 1, which waits for it only so long.
+//! A device that does not answer can hold `sync(2)` and `umount(2)` for ever, so only children of
+//! PID 1 do this, and it waits for them only so long: the role *depart* on every way out, and this
+//! one when a card has kept that from the disks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,8 +35,13 @@ const IN_MEMORY: &[&str] = &[
 
 /// Writes back and unmounts.
 pub(crate) fn run(_arguments: &[String]) -> ExitCode {
-    settle(&mut Linux, &fs::read_to_string(MOUNTS).unwrap_or_default());
+    settle(&mut Linux);
     ExitCode::SUCCESS
+}
+
+/// Writes back and unmounts what keeps data.
+pub(crate) fn settle(system: &mut impl System) {
+    settle_all(system, &fs::read_to_string(MOUNTS).unwrap_or_default());
 }
 
 /// Whether there is anything that keeps data: a machine without disks leaves faster.
@@ -46,7 +52,7 @@ pub(crate) fn is_needed() -> bool {
     has_devices || !persistent(&mounts).is_empty()
 }
 
-fn settle(system: &mut impl System, mounts: &str) {
+fn settle_all(system: &mut impl System, mounts: &str) {
     system.sync();
     for target in persistent(mounts) {
         if let Err(error) = system.unmount(&target) {
@@ -89,7 +95,7 @@ mod tests {
         let outer = Call::Unmount("/mnt".into());
         let mut system =
             FakeSystem { refusals: vec![(inner.clone(), 16)], ..FakeSystem::default() };
-        settle(&mut system, mounts);
+        settle_all(&mut system, mounts);
         assert_eq!(system.calls, [Call::Sync, inner, outer]);
     }
 }

@@ -36,15 +36,6 @@ pub(crate) enum Reboot {
     Halt,
 }
 
-/// Whether an interface may send and receive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LinkState {
-    /// `IFF_UP` set.
-    Up,
-    /// `IFF_UP` cleared: the card stops writing received frames into memory.
-    Down,
-}
-
 /// The signals that we send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
@@ -84,8 +75,9 @@ pub(crate) trait System {
     fn set_hostname(&mut self, name: &str) -> io::Result<()>;
     /// Sets the wall clock, `clock_settime(2)`.
     fn set_clock(&mut self, now: SystemTime) -> io::Result<()>;
-    /// Turns an interface on or off.
-    fn set_link(&mut self, name: &str, state: LinkState) -> io::Result<()>;
+    /// Turns an interface off: the card stops writing received frames into memory. This takes the
+    /// kernel's network lock, for which a driver that hangs makes everybody wait.
+    fn turn_off_link(&mut self, name: &str) -> io::Result<()>;
     /// Loads the next kernel, `kexec_file_load(2)`.
     fn kexec_load(
         &mut self,
@@ -136,7 +128,7 @@ impl System for Linux {
         Ok(rustix::time::clock_settime(ClockId::Realtime, time)?)
     }
 
-    fn set_link(&mut self, name: &str, state: LinkState) -> io::Result<()> {
+    fn turn_off_link(&mut self, name: &str) -> io::Result<()> {
         let socket = rustix::net::socket(
             rustix::net::AddressFamily::INET,
             rustix::net::SocketType::DGRAM,
@@ -146,11 +138,7 @@ impl System for Linux {
         interface_ioctl(&socket, libc::SIOCGIFFLAGS, &mut request)?;
         // SAFETY: SIOCGIFFLAGS has just filled in `ifru_flags`, and every bit pattern is a c_short.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
-        let up = libc::IFF_UP as libc::c_short;
-        request.ifr_ifru.ifru_flags = match state {
-            LinkState::Up => flags | up,
-            LinkState::Down => flags & !up,
-        };
+        request.ifr_ifru.ifru_flags = flags & !(libc::IFF_UP as libc::c_short);
         interface_ioctl(&socket, libc::SIOCSIFFLAGS, &mut request)
     }
 
@@ -315,7 +303,7 @@ mod fake {
         Sync,
         SetHostname(String),
         SetClock(SystemTime),
-        SetLink(String, LinkState),
+        TurnOffLink(String),
         KexecLoad { initramfs: bool, cmdline: String },
         KexecUnload,
         Signal(Target, Signal),
@@ -355,8 +343,8 @@ mod fake {
         fn set_clock(&mut self, now: SystemTime) -> io::Result<()> {
             self.answer(Call::SetClock(now))
         }
-        fn set_link(&mut self, name: &str, state: LinkState) -> io::Result<()> {
-            self.answer(Call::SetLink(name.to_owned(), state))
+        fn turn_off_link(&mut self, name: &str) -> io::Result<()> {
+            self.answer(Call::TurnOffLink(name.to_owned()))
         }
         fn kexec_load(
             &mut self,
