@@ -1,8 +1,11 @@
 //! PID 1 is given every signal: it dies of none, and does what four of them ask for.
 
+use std::process::Command;
 use std::time::Duration;
 
+use vmtest::command;
 use vmtest::document;
+use vmtest::machine::{Card, Machine};
 use vmtest::scenario::Scenario;
 use vmtest::vm::Vm;
 
@@ -87,4 +90,37 @@ fn ctrl_alt_del_restarts_the_machine() -> anyhow::Result<()> {
     vm.control()?.press(&["ctrl", "alt", "delete"])?;
     vm.expect_in_order(&["restarting the machine", "reboot: Restarting system"])?;
     Ok(())
+}
+
+/// Each of so many programs has the kernel's network lock for some five seconds.
+const HOLDERS: u32 = 16;
+
+#[test]
+fn a_driver_that_holds_the_kernels_network_lock_does_not_keep_the_machine() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    let holder = scenario.artifact("/hold", &compiled(HOLD_NETWORK_LOCK)?);
+    let hold_and_restart = format!(
+        "chmod 755 {{{{.files.hold.name}}}}; \
+         for i in $(seq {HOLDERS}); do setsid {{{{.files.hold.name}}}} eth0 & done; \
+         sleep 2; kill -15 1; sleep 60"
+    );
+    let command: &[&str] = &["/bin/sh", "-c", &hold_and_restart];
+    scenario.document(document::commands(&[("hold", &holder)], &[command]));
+    let machine = Machine { cards: vec![Card::new("e1000")], ..scenario.machine() };
+    let mut vm = scenario.start(&machine)?;
+    vm.expect_in_order(&["restarting the machine", "not waiting for hold"])?;
+    vm.expect_within(END, "a driver or a disk holds this kernel for 30 s: leaving it by force")?;
+    assert!(vm.wait_exit(END)?.success());
+    Ok(())
+}
+
+const HOLD_NETWORK_LOCK: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/programs/hold_network_lock.c");
+
+/// A static program that runs in the ramdisk.
+fn compiled(source: &str) -> anyhow::Result<Vec<u8>> {
+    let directory = tempfile::tempdir()?;
+    let program = directory.path().join("program");
+    command::output(Command::new("gcc").args(["-static", "-O2", "-o"]).arg(&program).arg(source))?;
+    Ok(std::fs::read(program)?)
 }
