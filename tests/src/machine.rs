@@ -111,7 +111,7 @@ pub struct Machine {
     /// The initramfs for that kernel.
     pub initramfs: Option<PathBuf>,
     /// The command line for that kernel.
-    pub cmdline: String,
+    pub cmdline: OsString,
     /// Network cards.
     pub cards: Vec<Card>,
     /// Whether there is a VGA card, which takes the firmware's output from the serial console.
@@ -139,7 +139,7 @@ impl Machine {
         Self {
             kernel: Some(kernel.to_owned()),
             initramfs: initramfs.map(Path::to_owned),
-            cmdline: cmdline.to_owned(),
+            cmdline: cmdline.into(),
             ..self
         }
     }

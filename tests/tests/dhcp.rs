@@ -60,3 +60,25 @@ fn without_an_answer_the_machine_says_so() -> anyhow::Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn without_anything_to_boot_the_operator_gets_a_shell_while_the_lease_is_kept() -> anyhow::Result<()>
+{
+    lab::run(
+        "without_anything_to_boot_the_operator_gets_a_shell_while_the_lease_is_kept",
+        Dhcp::On,
+        |lab| {
+            let image = Image::under_test()?;
+            let machine = Machine::new(MEMORY_MIB)
+                .with_kernel(&image.vmlinuz, None, "epoxy.ip=dhcp")
+                .with_card(Card::new("virtio-net-pci").on(lab.wire()));
+            let mut vm = Vm::start(&machine)?;
+            vm.expect_in_order(&[
+                "renewing the DHCP lease while an operator may need it",
+                "the kernel command line asks for no boot: the machine stays in rescue",
+                "nobody can log in: starting a shell on the console",
+            ])?;
+            Ok(())
+        },
+    )
+}
