@@ -29,6 +29,19 @@ pub enum Chipset {
     I440fx,
 }
 
+/// What runs before a boot loader or a kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Firmware {
+    /// A PC BIOS: SeaBIOS.
+    #[default]
+    Bios,
+    /// UEFI: OVMF, which begins with the settings that Debian ships.
+    Efi,
+}
+
+/// Debian's package `ovmf`: the program, and the settings of a machine as it leaves the factory.
+const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
+
 /// Whether a network card brings a boot ROM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rom {
@@ -104,6 +117,8 @@ pub enum OnRestart {
 pub struct Machine {
     /// The chipset.
     pub chipset: Chipset,
+    /// The firmware.
+    pub firmware: Firmware,
     /// How much memory it has.
     pub memory_mib: u32,
     /// A kernel that QEMU loads itself, without firmware or network.
@@ -112,6 +127,8 @@ pub struct Machine {
     pub initramfs: Option<PathBuf>,
     /// The command line for that kernel.
     pub cmdline: String,
+    /// A directory that it sees as a disk with a FAT file system, and boots from.
+    pub disk: Option<PathBuf>,
     /// Network cards.
     pub cards: Vec<Card>,
     /// Whether there is a VGA card, which takes the firmware's output from the serial console.
@@ -185,6 +202,17 @@ impl Machine {
         }
         if let Some(initramfs) = &self.initramfs {
             add("-initrd", initramfs.as_ref());
+        }
+        if self.firmware == Firmware::Efi {
+            for file in OVMF {
+                let flash = "if=pflash,format=raw,snapshot=on,file=";
+                add("-drive", &joined(flash, file.as_ref(), ""));
+            }
+        }
+        if let Some(directory) = &self.disk {
+            let disk = "if=none,id=disk,format=raw,readonly=on,file=fat:";
+            add("-drive", &joined(disk, directory, ""));
+            add("-device", "virtio-blk-pci,drive=disk,bootindex=0".as_ref());
         }
         if let Some(file) = &self.second_serial {
             add("-serial", &joined("file:", file, ""));
