@@ -10,6 +10,12 @@ pub const MAC: &str = "52:54:00:73:74:32";
 /// QEMU's name of the first network card, for pulling its cable.
 pub const CARD: &str = "card0";
 
+/// The name of QEMU's control socket.
+pub(crate) const CONTROL: &str = "control";
+
+/// The name of the second serial port's socket.
+pub(crate) const SECOND_SERIAL: &str = "second-serial";
+
 /// How the host is known inside QEMU's user network.
 pub const USER_NETWORK_HOST: &str = "192.168.0.1";
 
@@ -133,8 +139,8 @@ pub struct Machine {
     pub cards: Vec<Card>,
     /// Whether there is a VGA card, which takes the firmware's output from the serial console.
     pub vga: bool,
-    /// A file that gets what the second serial port says.
-    pub second_serial: Option<PathBuf>,
+    /// Whether it has a second serial port, which is [`crate::vm::Vm::second_console`].
+    pub second_serial: bool,
     /// Whether it waits for [`crate::qmp::Qmp::resume`] before its first instruction.
     pub paused: bool,
     /// What a restart does.
@@ -168,8 +174,8 @@ impl Machine {
         self
     }
 
-    /// Everything on QEMU's command line; `control` is where its control socket will be.
-    pub(crate) fn arguments(&self, accelerator: &str, control: &Path) -> Vec<OsString> {
+    /// Everything on QEMU's command line; its sockets will be in `sockets`.
+    pub(crate) fn arguments(&self, accelerator: &str, sockets: &Path) -> Vec<OsString> {
         let chipset = match self.chipset {
             Chipset::Q35 => "q35",
             Chipset::I440fx => "pc",
@@ -195,7 +201,7 @@ impl Machine {
         let mut add = |key: &str, value: &OsStr| arguments.extend([key.into(), value.to_owned()]);
         add("-machine", format!("{chipset},graphics={graphics}").as_ref());
         add("-m", self.memory_mib.to_string().as_ref());
-        add("-qmp", &joined("unix:", control, ",server=on,wait=off"));
+        add("-qmp", &joined("unix:", &sockets.join(CONTROL), ",server=on,wait=off"));
         if let Some(kernel) = &self.kernel {
             add("-kernel", kernel.as_ref());
             add("-append", self.cmdline.as_ref());
@@ -214,8 +220,9 @@ impl Machine {
             add("-drive", &joined(disk, directory, ""));
             add("-device", "virtio-blk-pci,drive=disk,bootindex=0".as_ref());
         }
-        if let Some(file) = &self.second_serial {
-            add("-serial", &joined("file:", file, ""));
+        if self.second_serial {
+            // QEMU waits until somebody listens.
+            add("-serial", &joined("unix:", &sockets.join(SECOND_SERIAL), ",server=on,wait=on"));
         }
         if self.vga {
             add("-vga", "std".as_ref());

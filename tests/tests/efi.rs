@@ -90,7 +90,7 @@ fn ipxe_in_the_cards_rom_boots_the_image_under_efi() -> anyhow::Result<()> {
         Machine { firmware: Firmware::Efi, ..chain.machine("virtio-net-pci", MEMORY_MIB) };
     let mut vm = Vm::start(&machine)?.asking(&chain.server);
     vm.expect_in_order(&[
-        "iPXE initialising devices",
+        "Features: DNS HTTP iSCSI NFS TFTP AoE EFI Menu",
         "Booting stage2",
         "efi: EFI v2.",
         "entering the loaded kernel",
