@@ -10,6 +10,7 @@ mod https;
 mod names;
 mod redirect;
 mod shown;
+mod silence;
 #[cfg(test)]
 pub(crate) mod test_server;
 #[cfg(test)]

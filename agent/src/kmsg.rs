@@ -1,23 +1,25 @@
 //! The log: every line reaches the kernel's ring buffer and every console.
 //!
 //! In the ramdisk, lines go to `/dev/kmsg`, tagged `stage2: `. The kernel prints them on all of its
-//! consoles, unless its log level is too low for them; those we write to each console ourselves. On
-//! a host whose PID 1 is not ours they go to standard error. A console that takes no bytes (serial
-//! flow control, a terminal server that hangs) costs at most [`CONSOLE_PATIENCE`], once.
+//! consoles, unless its log level is too low for them; those we write to each console ourselves. The
+//! kernel uses one console of each kind, and so one serial line: to others that the command line
+//! names we write every line. On a host whose PID 1 is not ours they go to standard error.
 //!
 //! Debug lines stay in the ring buffer, unless the kernel runs with `debug` or `loglevel=8`.
 //!
 //! Format: <https://docs.kernel.org/admin-guide/abi-testing-files.html> (`/dev/kmsg`).
 
+mod consoles;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
+
+use self::consoles::{Console, Printer};
 
 /// Tells our lines from the kernel's own.
 const TAG: &str = "stage2: ";
@@ -25,13 +27,9 @@ const TAG: &str = "stage2: ";
 /// The kernel refuses records above 1024 bytes, prefix included.
 const LONGEST_LINE: usize = 900;
 
-/// A serial line at 9600 baud moves a full buffer of 4 KiB in about 4 s; one line takes 0.1 s.
-const CONSOLE_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
-
 const PRINTK: &str = "/proc/sys/kernel/printk";
 const PRINTK_DEVKMSG: &str = "/proc/sys/kernel/printk_devkmsg";
 const IGNORE_LOGLEVEL: &str = "/sys/module/printk/parameters/ignore_loglevel";
-const CONSOLES: &str = "/proc/consoles";
 
 /// Who reads our log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,16 +147,16 @@ struct Kmsg {
 impl Kmsg {
     fn open(printing: Printing) -> Self {
         let device = open_for_writing(Path::new("/dev/kmsg")).ok();
-        let consoles = fs::read_to_string(CONSOLES).unwrap_or_default();
-        let consoles: Vec<_> = console_names(&consoles).filter_map(Console::open).collect();
+        let consoles = consoles::open();
         let user = !standard_error_is_a_console(&consoles);
         Self { device, printing, consoles, user }
     }
 
     fn write(&self, level: Level, line: &str) {
-        let taken = self.record(level, line).is_ok();
-        if level <= Level::Info && !(taken && self.printing.shows(level)) {
-            self.consoles.iter().for_each(|console| console.write(line));
+        let printed = self.record(level, line).is_ok() && self.printing.shows(level);
+        if level <= Level::Info {
+            let missed = |console: &&Console| !(printed && console.printer() == Printer::Kernel);
+            self.consoles.iter().filter(missed).for_each(|console| console.write(line));
         }
         if self.user {
             write_to_standard_error(line);
@@ -190,56 +188,10 @@ impl Log for Kmsg {
     fn flush(&self) {}
 }
 
-/// One terminal that the kernel uses as a console.
-struct Console {
-    terminal: File,
-    device: u64,
-    stuck: AtomicBool,
-}
-
-impl Console {
-    fn open(name: &str) -> Option<Self> {
-        let terminal = open_for_writing(&Path::new("/dev").join(name)).ok()?;
-        let device = terminal.metadata().ok()?.rdev();
-        Some(Self { terminal, device, stuck: AtomicBool::new(false) })
-    }
-
-    fn write(&self, line: &str) {
-        let text = format!("{TAG}{line}\n");
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() && self.is_ready() {
-            match (&mut &self.terminal).write(rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Waits for room; a console that once had none is not waited for again until it has.
-    fn is_ready(&self) -> bool {
-        let patience =
-            if self.stuck.load(Ordering::Relaxed) { Timespec::default() } else { CONSOLE_PATIENCE };
-        let mut polled = [PollFd::new(&self.terminal, PollFlags::OUT)];
-        let ready = matches!(rustix::event::poll(&mut polled, Some(&patience)), Ok(1..));
-        self.stuck.store(!ready, Ordering::Relaxed);
-        ready
-    }
-}
-
 /// Never waits: neither for a modem to answer on open nor for a peer to take bytes.
 fn open_for_writing(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     OpenOptions::new().write(true).custom_flags(flags).open(path)
-}
-
-/// The consoles that take text, from `/proc/consoles`: `ttyS0  -W- (EC p a)  4:64`.
-fn console_names(consoles: &str) -> impl Iterator<Item = &str> {
-    consoles.lines().filter_map(|line| {
-        let (name, rest) = line.split_once(char::is_whitespace)?;
-        let operations = rest.split_whitespace().next()?;
-        (operations.contains('W') && rest.contains("(E")).then_some(name)
-    })
 }
 
 /// `/dev/console` is the last console of the command line under a second number.
@@ -249,7 +201,7 @@ fn standard_error_is_a_console(consoles: &[Console]) -> bool {
     let Ok(metadata) = fs::metadata("/proc/self/fd/2") else { return true };
     let device = metadata.rdev();
     metadata.file_type().is_char_device()
-        && (device == DEV_CONSOLE || consoles.iter().any(|console| console.device == device))
+        && (device == DEV_CONSOLE || consoles.iter().any(|console| console.is(device)))
 }
 
 /// The log of a program that a user runs.
@@ -316,14 +268,5 @@ mod tests {
         ] {
             assert_eq!(Printing::from_settings(printk, "on", "N").most_verbose(), expected);
         }
-    }
-
-    #[test]
-    fn consoles_are_those_that_are_enabled_and_can_be_written() {
-        let consoles = "tty0                 -WU (E     p  )    4:7\n\
-                        ttyS0                -W- (EC    p a)    4:64\n\
-                        ttyS1                -W- (      p a)    4:65\n\
-                        netcon0              --- (E        )\n";
-        assert_eq!(console_names(consoles).collect::<Vec<_>>(), ["tty0", "ttyS0"]);
     }
 }

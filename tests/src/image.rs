@@ -45,6 +45,14 @@ impl Image {
         Ok(image)
     }
 
+    /// Packs the same with another default command line into `directory`, for firmware that passes
+    /// none, and returns the file that boots.
+    pub fn with_cmdline(&self, cmdline: &str, directory: &Path) -> anyhow::Result<PathBuf> {
+        fs::write(directory.join("ca.pem"), self.authority.pem())?;
+        pack(SPECIFICATION.as_ref(), &self.agent, directory, &["--cmdline", cmdline])?;
+        Ok(directory.join("stage2_vmlinuz"))
+    }
+
     /// Packs an image beside the running program, in place of the one that it packed last time.
     pub fn pack(agent: &Path) -> anyhow::Result<Self> {
         let directory = std::env::current_exe()?.with_extension("image");

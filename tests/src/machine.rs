@@ -10,6 +10,12 @@ pub const MAC: &str = "52:54:00:73:74:32";
 /// QEMU's name of the first network card, for pulling its cable.
 pub const CARD: &str = "card0";
 
+/// The name of QEMU's control socket.
+pub(crate) const CONTROL: &str = "control";
+
+/// The name of the second serial port's socket.
+pub(crate) const SECOND_SERIAL: &str = "second-serial";
+
 /// How the host is known inside QEMU's user network.
 pub const USER_NETWORK_HOST: &str = "192.168.0.1";
 
@@ -28,6 +34,19 @@ pub enum Chipset {
     /// PCI only.
     I440fx,
 }
+
+/// What runs before a boot loader or a kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Firmware {
+    /// A PC BIOS: SeaBIOS.
+    #[default]
+    Bios,
+    /// UEFI: OVMF, which begins with the settings that Debian ships.
+    Efi,
+}
+
+/// Debian's package `ovmf`: the program, and the settings of a machine as it leaves the factory.
+const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 
 /// Whether a network card brings a boot ROM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +123,8 @@ pub enum OnRestart {
 pub struct Machine {
     /// The chipset.
     pub chipset: Chipset,
+    /// The firmware.
+    pub firmware: Firmware,
     /// How much memory it has.
     pub memory_mib: u32,
     /// A kernel that QEMU loads itself, without firmware or network.
@@ -112,12 +133,14 @@ pub struct Machine {
     pub initramfs: Option<PathBuf>,
     /// The command line for that kernel.
     pub cmdline: OsString,
+    /// A directory that it sees as a disk with a FAT file system, and boots from.
+    pub disk: Option<PathBuf>,
     /// Network cards.
     pub cards: Vec<Card>,
     /// Whether there is a VGA card, which takes the firmware's output from the serial console.
     pub vga: bool,
-    /// A file that gets what the second serial port says.
-    pub second_serial: Option<PathBuf>,
+    /// Whether it has a second serial port, which is [`crate::vm::Vm::second_console`].
+    pub second_serial: bool,
     /// Whether it waits for [`crate::qmp::Qmp::resume`] before its first instruction.
     pub paused: bool,
     /// What a restart does.
@@ -151,8 +174,8 @@ impl Machine {
         self
     }
 
-    /// Everything on QEMU's command line; `control` is where its control socket will be.
-    pub(crate) fn arguments(&self, accelerator: &str, control: &Path) -> Vec<OsString> {
+    /// Everything on QEMU's command line; its sockets will be in `sockets`.
+    pub(crate) fn arguments(&self, accelerator: &str, sockets: &Path) -> Vec<OsString> {
         let chipset = match self.chipset {
             Chipset::Q35 => "q35",
             Chipset::I440fx => "pc",
@@ -178,7 +201,7 @@ impl Machine {
         let mut add = |key: &str, value: &OsStr| arguments.extend([key.into(), value.to_owned()]);
         add("-machine", format!("{chipset},graphics={graphics}").as_ref());
         add("-m", self.memory_mib.to_string().as_ref());
-        add("-qmp", &joined("unix:", control, ",server=on,wait=off"));
+        add("-qmp", &joined("unix:", &sockets.join(CONTROL), ",server=on,wait=off"));
         if let Some(kernel) = &self.kernel {
             add("-kernel", kernel.as_ref());
             add("-append", self.cmdline.as_ref());
@@ -186,8 +209,20 @@ impl Machine {
         if let Some(initramfs) = &self.initramfs {
             add("-initrd", initramfs.as_ref());
         }
-        if let Some(file) = &self.second_serial {
-            add("-serial", &joined("file:", file, ""));
+        if self.firmware == Firmware::Efi {
+            for file in OVMF {
+                let flash = "if=pflash,format=raw,snapshot=on,file=";
+                add("-drive", &joined(flash, file.as_ref(), ""));
+            }
+        }
+        if let Some(directory) = &self.disk {
+            let disk = "if=none,id=disk,format=raw,readonly=on,file=fat:";
+            add("-drive", &joined(disk, directory, ""));
+            add("-device", "virtio-blk-pci,drive=disk,bootindex=0".as_ref());
+        }
+        if self.second_serial {
+            // QEMU waits until somebody listens.
+            add("-serial", &joined("unix:", &sockets.join(SECOND_SERIAL), ",server=on,wait=on"));
         }
         if self.vga {
             add("-vga", "std".as_ref());

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 /// QEMU answers at once; this is for a busy host.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where a VGA card in text mode has its memory, and how much.
+const VGA_TEXT: u32 = 0xb8000;
+const VGA_TEXT_BYTES: u32 = 32 << 10;
+
 /// An open control connection.
 pub struct Qmp {
     stream: UnixStream,
@@ -61,6 +65,17 @@ impl Qmp {
         self.execute("screendump", &json!({ "filename": file })).map(drop)
     }
 
+    /// What a VGA card shows in text mode, with what has just been scrolled off: the characters of
+    /// its memory in one text, without line ends.
+    pub fn vga_text(&mut self) -> anyhow::Result<String> {
+        let file = tempfile::NamedTempFile::new()?;
+        let arguments = json!({ "val": VGA_TEXT, "size": VGA_TEXT_BYTES, "filename": file.path() });
+        self.execute("pmemsave", &arguments)?;
+        let cells = std::fs::read(file.path())?;
+        // Every second byte is a colour.
+        Ok(cells.iter().step_by(2).map(|character| char::from(*character)).collect())
+    }
+
     /// Pulls or plugs the cable of a network card.
     pub fn set_link(&mut self, card: &str, up: bool) -> anyhow::Result<()> {
         self.execute("set_link", &json!({ "name": card, "up": up })).map(drop)
@@ -75,8 +90,8 @@ impl Qmp {
     }
 }
 
-/// QEMU makes the socket soon after it has started.
-fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+/// QEMU makes its sockets soon after it has started.
+pub(crate) fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match UnixStream::connect(socket) {

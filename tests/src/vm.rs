@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::console::{Console, Error, Found};
-use crate::machine::Machine;
-use crate::qmp::Qmp;
+use crate::machine::{CONTROL, Machine, SECOND_SERIAL};
+use crate::qmp::{self, Qmp};
 use crate::server::{BootServer, RequestLog};
 
 /// Chooses another accelerator than pure emulation, such as `kvm`.
@@ -22,6 +22,8 @@ pub struct Vm {
     keyboard: ChildStdin,
     /// What it says on its first serial port.
     pub console: Console,
+    /// What it says on its second serial port, if it has one.
+    pub second_console: Option<Console>,
     complaints: Arc<Mutex<String>>,
     /// Holds the control socket.
     directory: tempfile::TempDir,
@@ -38,7 +40,7 @@ impl Vm {
         // A machine must not outlive the test that started it, even one that was killed.
         let mut qemu = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
-            .args(machine.arguments(&accelerator, &directory.path().join("control")))
+            .args(machine.arguments(&accelerator, directory.path()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -51,7 +53,20 @@ impl Vm {
         };
         let console = Console::read(screen, started)?;
         let complaints = collect(stderr)?;
-        Ok(Self { qemu, keyboard, console, complaints, directory, started, asked: None })
+        let mut vm = Self {
+            qemu,
+            keyboard,
+            console,
+            second_console: None,
+            complaints,
+            directory,
+            started,
+            asked: None,
+        };
+        if machine.second_serial {
+            vm.second_console = Some(vm.listen(SECOND_SERIAL)?);
+        }
+        Ok(vm)
     }
 
     /// Shows this server's log too when something is missing on the console.
@@ -128,7 +143,15 @@ impl Vm {
     }
 
     fn control_socket(&self) -> PathBuf {
-        self.directory.path().join("control")
+        self.directory.path().join(CONTROL)
+    }
+
+    /// Listens to a serial port that is a socket.
+    fn listen(&self, socket: &str) -> anyhow::Result<Console> {
+        let port = qmp::connect(&self.directory.path().join(socket));
+        let port =
+            port.with_context(|| format!("cannot reach the {socket}\n{}", self.evidence()))?;
+        Ok(Console::read(port, self.started)?)
     }
 
     fn explain<T>(&self, result: Result<T, Error>) -> anyhow::Result<T> {

@@ -101,6 +101,65 @@ fn a_server_that_is_broken_for_a_while_is_asked_again() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_server_that_is_silent_before_its_answer_is_asked_again_after_30_s() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    let artifact = scenario.artifact(PAYLOAD, &payload());
+    scenario.document(greet_with(&artifact));
+    scenario.server.fault(PAYLOAD, Fault::Silence, Times::First(1));
+    let mut vm = scenario.boot()?;
+    let url = &artifact.url;
+    vm.expect(&format!("payload: cannot GET {url}: no answer within 30s; next try in 1s"))?;
+    expect_success(&mut vm)
+}
+
+#[test]
+fn a_file_whose_length_is_not_told_is_taken_and_verified_too() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    let artifact = scenario.artifact(PAYLOAD, &payload());
+    scenario.document(greet_with(&artifact));
+    scenario.server.fault(PAYLOAD, Fault::Chunked, Times::Always);
+    let mut vm = scenario.boot()?;
+    vm.expect(&format!("fetching payload from {} (length not known)", artifact.url))?;
+    vm.expect("payload: 976.5 KiB in ")?;
+    vm.expect(", sha256 verified")?;
+    expect_success(&mut vm)?;
+    vm.has_no("next try in")
+}
+
+/// The report of an attempt that worked is lost for this reason, and the machine minds no further.
+fn expect_lost_report(scenario: &Scenario, cmdline: &str, reason: &str) -> anyhow::Result<()> {
+    scenario.document(greet_with(&scenario.artifact(PAYLOAD, &payload())));
+    let mut vm = scenario.start(&scenario.machine_with(cmdline))?;
+    vm.expect_in_order(&["hello from the document", "Result: success"])?;
+    vm.expect("stage2: cannot report: cannot POST https://192.168.0.1:")?;
+    vm.expect(reason)?;
+    vm.expect("the boot document ran to its end: the machine stays in rescue")?;
+    let lines = vm.console.lines();
+    let warnings = lines.iter().filter(|line| line.contains("cannot report")).count();
+    assert_eq!((warnings, scenario.server.reports()), (1, vec![]));
+    Ok(())
+}
+
+#[test]
+fn a_report_that_does_not_arrive_is_one_warning_and_changes_nothing() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    let route = scenario.route("report");
+    scenario.server.fault(&route, Fault::Status(500), Times::Always);
+    expect_lost_report(&scenario, &scenario.cmdline(), ": HTTP 500 Internal Server Error")?;
+
+    let scenario = Scenario::new()?;
+    drop(scenario.server.open_session());
+    expect_lost_report(&scenario, &scenario.cmdline(), ": HTTP 403 Forbidden")?;
+
+    let scenario = Scenario::new()?;
+    let report = scenario.server.https_url(&scenario.route("report"));
+    // Port 1 is reserved, and nobody listens there.
+    let nowhere = scenario.cmdline().replace(&report, "https://192.168.0.1:1/report");
+    let reason = ": cannot connect to 192.168.0.1:1: Connection refused (os error 111)";
+    expect_lost_report(&scenario, &nowhere, reason)
+}
+
+#[test]
 fn a_boot_document_that_is_answered_with_500_fails_the_attempt() -> anyhow::Result<()> {
     let scenario = Scenario::new()?;
     scenario.document(document::commands(&[], &[]));
@@ -200,7 +259,6 @@ fn a_kernel_that_is_no_kernel_is_not_entered() -> anyhow::Result<()> {
 
 #[test]
 fn a_boot_role_that_is_killed_is_replaced() -> anyhow::Result<()> {
-    // A panic ends with SIGABRT.
     for (signal, name) in [(9, "SIGKILL"), (6, "SIGABRT")] {
         let scenario = Scenario::new()?;
         // Rust's own handler takes the first SIGSEGV, looking for a stack that overflowed.
@@ -213,6 +271,32 @@ fn a_boot_role_that_is_killed_is_replaced() -> anyhow::Result<()> {
         expect_success(&mut vm)?;
     }
     Ok(())
+}
+
+/// Lets no process and no thread begin until PID 1 has said that it cannot start the boot role.
+/// What waits for that has begun before, in a session of its own: PID 1 ends that of the boot role.
+/// Its pattern does not match itself, for the console shows this command too.
+const NO_MORE_THREADS: &str = "mkfifo /tmp/ready; setsid sh -c \"\
+        grep -q 'boot role cannot be [s]tarted' /dev/kmsg & \
+        echo 20 > /proc/sys/kernel/threads-max; echo ready > /tmp/ready; \
+        wait; echo 1000 > /proc/sys/kernel/threads-max\" & \
+    read ready < /tmp/ready; exit 7";
+
+#[test]
+fn a_boot_role_that_panics_is_replaced_as_soon_as_that_is_possible() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", NO_MORE_THREADS]]));
+    // With two processors a file is written by a thread of its own, without which tokio panics.
+    let machine = Machine { extra: ["-smp", "2"].map(Into::into).into(), ..scenario.machine() };
+    let mut vm = scenario.start(&machine)?;
+    vm.expect("exit status 7; next try in 10s")?;
+    scenario.document(greet_with(&scenario.artifact(PAYLOAD, &payload())));
+    vm.expect("stage2: panicked at agent/src/verify/writer.rs:")?;
+    vm.expect("OS can't spawn worker thread: Resource temporarily unavailable (os error 11)")?;
+    vm.expect("stage2: boot role ended with signal 6 (SIGABRT): starting it again in 1 s")?;
+    vm.expect("cannot start the boot role: Resource temporarily unavailable (os error 11)")?;
+    vm.expect("boot role cannot be started: starting it again in 2 s")?;
+    expect_success(&mut vm)
 }
 
 #[test]

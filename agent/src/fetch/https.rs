@@ -5,6 +5,7 @@ use super::error::{Cause, Error, find, root};
 use super::names::{self, Names};
 use super::redirect::{self, Hop, Step};
 use super::shown::{shown, shown_text};
+use super::silence::Connections;
 use super::{Document, Fetch};
 use crate::policy::Policy;
 use crate::size::Size;
@@ -18,6 +19,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tower::util::MapFutureLayer;
 
 /// What can be set about [`Https`].
 #[derive(Debug, Clone)]
@@ -62,6 +64,7 @@ pub(crate) struct Https {
     settings: Settings,
     plain: OnceCell<Client>,
     secure: OnceCell<Client>,
+    connections: Connections,
 }
 
 /// What a request carries.
@@ -81,7 +84,8 @@ struct Answer {
 impl Https {
     /// Nothing is read and nobody is asked before the first request.
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, plain: OnceCell::new(), secure: OnceCell::new() }
+        let connections = Connections::new();
+        Self { settings, plain: OnceCell::new(), secure: OnceCell::new(), connections }
     }
 
     /// Follows redirects to an answer whose status says that it is one.
@@ -107,11 +111,10 @@ impl Https {
         let client = self.client(&hop.url).map_err(|cause| failed(hop, cause))?;
         let request = client.request(hop.method.clone(), hop.url.clone());
         let sent = with_payload(request, &hop.method, payload).send();
-        let limit = self.settings.connect + self.settings.stall;
-        match tokio::time::timeout(limit, sent).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(failed(hop, self.cause(&hop.url, &error))),
-            Err(_) => Err(failed(hop, Cause::NoAnswer(limit))),
+        let stall = self.settings.stall;
+        tokio::select! {
+            sent = sent => sent.map_err(|error| failed(hop, self.cause(&hop.url, &error))),
+            () = self.connections.none_for(stall) => Err(failed(hop, Cause::NoAnswer(stall))),
         }
     }
 
@@ -127,7 +130,10 @@ impl Https {
     fn new_client(&self, secure: bool) -> Result<Client, Cause> {
         let tls =
             if secure { tls::client_config(&self.settings.roots) } else { tls::trusting_nobody() };
+        let connections = self.connections.clone();
+        let counted = MapFutureLayer::new(move |connecting| connections.clone().count(connecting));
         Client::builder()
+            .connector_layer(counted)
             .tls_backend_preconfigured(tls.map_err(Cause::Tls)?)
             .dns_resolver(Arc::new(self.settings.names.clone()))
             .user_agent(format!("stage2/{}", self.settings.version))

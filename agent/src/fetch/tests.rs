@@ -348,12 +348,26 @@ async fn a_silent_server_is_left_at_the_bounds() {
     .await;
     let millis = Duration::from_millis;
     for (path, expected) in [
-        ("/silent", "cannot GET BASE/silent: no answer within 900ms"),
+        ("/silent", "cannot GET BASE/silent: no answer within 400ms"),
         ("/stalled", "cannot GET BASE/stalled: no byte for 400ms after 0 of 9 bytes"),
     ] {
         let quick = Settings { connect: millis(500), stall: millis(400), ..settings(&server) };
         assert_eq!(chain_with(quick, &server, path).await, Err(expected.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_never_stands_is_left_at_its_own_bound() {
+    let server = Server::tls(Flaw::None, ok).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("localhost:{}", silent.local_addr().unwrap().port());
+    let millis = Duration::from_millis;
+    let quick = Settings { connect: millis(500), stall: millis(50), ..settings(&server) };
+    let url = format!("https://{host}/x");
+    let error = https(quick).document(Document::Chain, &url).await.unwrap_err();
+    let expected =
+        format!("cannot GET {url}: cannot connect to {host}: not connected within 500ms");
+    assert_eq!((line(&error, &server), error.is_transient()), (expected, true));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use nix::unistd::Uid;
 
 use crate::command;
 
@@ -16,6 +17,10 @@ const SUITE: &str = "bookworm";
 
 /// Packages that come along with others, and that a root of some 100 MB is better without.
 const UNWANTED: &[&str] = &["usrmerge", "perl", "^perl-modules", "^libperl5", "^lib.*-perl$"];
+
+/// What mmdebstrap does not say clearly.
+const WITHOUT_ROOT: &str = "; without root it needs package uidmap, and lines for this user in \
+                            /etc/subuid and /etc/subgid";
 
 /// Debian's kernel, unpacked.
 pub(super) struct Kernel {
@@ -109,7 +114,8 @@ pub(super) fn install_root(
     }
     let status = install.wait()?;
     if !status.success() {
-        bail!("mmdebstrap: {status}\n{}", said.join("\n"));
+        let hint = if Uid::effective().is_root() { "" } else { WITHOUT_ROOT };
+        bail!("mmdebstrap: {status}{hint}\n{}", said.join("\n"));
     }
     Ok(())
 }
