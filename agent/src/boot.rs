@@ -20,6 +20,7 @@ use crate::attempt::{self, Attempt, Mode};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
+use crate::evidence::Evidence;
 use crate::fetch::{Https, Settings};
 use crate::hold::{self, Next, Operators, Pauses};
 use crate::memory::MEMINFO;
@@ -89,10 +90,11 @@ fn wishes() -> Wishes {
 async fn boot(operators: &Operators<'_>) -> anyhow::Result<BootExit> {
     let given = std::fs::read_to_string(CMDLINE).context("cannot read /proc/cmdline")?;
     let version = set_clock_floor();
+    let evidence = Evidence::of_this_machine();
     let mut network = None;
     loop {
         let cmdline = cmdline::replace(&given, &operators.wishes.begin_attempt());
-        let boot = Boot { cmdline: &cmdline, version: &version, operators };
+        let boot = Boot { cmdline: &cmdline, version: &version, operators, evidence: &evidence };
         if let Course::Ended(exit) = boot.run(&mut network).await? {
             operators.watch.board.step(phase(exit));
             return Ok(exit);
@@ -129,6 +131,7 @@ struct Boot<'a> {
     cmdline: &'a str,
     version: &'a str,
     operators: &'a Operators<'a>,
+    evidence: &'a Evidence,
 }
 
 impl Boot<'_> {
@@ -214,6 +217,7 @@ impl Boot<'_> {
             action: action.key(),
             add_kargs: add_kargs(action),
             report: params.report,
+            evidence: self.evidence,
             mode: Mode::Run,
         };
         self.until_one_works(&attempt).await

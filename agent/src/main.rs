@@ -11,6 +11,7 @@ mod clock;
 mod commands;
 mod console;
 mod dhcp;
+mod evidence;
 mod fetch;
 mod hold;
 mod init;
