@@ -229,6 +229,7 @@ impl Boot<'_> {
         let mut kargs = Kargs::parse(self.cmdline);
         loop {
             let error = match attempt.run(&mut kargs).await {
+                Ok(()) if self.operators.wishes.is_retry_wanted() => return Course::Anew,
                 Ok(()) => return Course::Ended(BootExit::Done),
                 Err(attempt::Error::NewAttempt) => return Course::Anew,
                 Err(error) => error,

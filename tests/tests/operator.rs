@@ -176,8 +176,8 @@ fn the_machine_is_shown_and_turned_off() -> anyhow::Result<()> {
     assert_eq!(inventory["cards"][0]["driver"], "virtio_net", "{inventory}");
     let (net, _) = answer(&mut vm, "stage2 net")?;
     assert!(net.contains("\n           default route through 192.168.0.1\n"), "{net}");
-    let (log, _) = answer(&mut vm, "stage2 log | head -n 3")?;
-    assert!(log.contains("] stage2: "), "{log}");
+    let (log, _) = answer(&mut vm, "stage2 log | grep stage2: | head -n 1")?;
+    assert!(log.contains("] stage2: eth0: 192.168.0.2/24 through 192.168.0.1"), "{log}");
     let (usage, status) = answer(&mut vm, "stage2 stop")?;
     assert!(usage.contains("stage2: unknown command \"stop\": `stage2 --help` lists them"));
     assert_eq!(status, 2, "{usage}");
