@@ -130,6 +130,28 @@ pub(crate) enum Error {
     },
 }
 
+#[cfg(test)]
+impl Lease {
+    /// An address for a minute, and nothing more.
+    fn bare(address: Ipv4Addr, server: Ipv4Addr) -> Self {
+        Self {
+            address,
+            prefix_len: 8,
+            server,
+            routes: vec![],
+            dns: vec![],
+            ntp: vec![],
+            domain: None,
+            hostname: None,
+            mtu: None,
+            obtained: Duration::ZERO,
+            renew_after: Duration::from_secs(30),
+            rebind_after: Duration::from_secs(52),
+            expires_after: Duration::from_secs(60),
+        }
+    }
+}
+
 impl Lease {
     /// What is to be done at `now`, on the clock of [`since_boot`].
     pub(crate) fn due(&self, now: Duration) -> Due {
@@ -244,19 +266,11 @@ mod tests {
     fn a_lease_is_renewed_then_rebound_then_given_up() {
         let secs = Duration::from_secs;
         let lease = Lease {
-            address: Ipv4Addr::new(10, 0, 0, 7),
-            prefix_len: 24,
-            server: Ipv4Addr::new(10, 0, 0, 1),
-            routes: vec![],
-            dns: vec![],
-            ntp: vec![],
-            domain: None,
-            hostname: None,
-            mtu: None,
             obtained: secs(100),
             renew_after: secs(1800),
             rebind_after: secs(3150),
             expires_after: secs(3600),
+            ..Lease::bare(Ipv4Addr::new(10, 0, 0, 7), Ipv4Addr::new(10, 0, 0, 1))
         };
         for (now, expected) in [
             (100, Due::In(secs(1800))),

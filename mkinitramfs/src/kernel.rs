@@ -8,6 +8,7 @@
 
 pub mod cache;
 pub mod config;
+pub mod file;
 pub mod make;
 mod pack;
 pub mod progress;
@@ -24,6 +25,7 @@ use std::process::Command;
 
 use cache::{Cache, Lock};
 use config::Requests;
+use file::{FileError, cannot};
 use make::Make;
 use progress::{FIRST_ESTIMATE, Progress, minutes};
 use source::Source;
@@ -56,15 +58,8 @@ pub enum Error {
     #[error(transparent)]
     Make(#[from] make::Error),
     /// A file of the build cannot be read or written.
-    #[error("cannot {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A program of the build cannot be run.
     #[error("cannot run {0}")]
     Run(&'static str, #[source] io::Error),
@@ -164,7 +159,7 @@ impl Kernel {
         cache: &Cache,
     ) -> Result<(), Error> {
         let build = self.build_directory();
-        fs::create_dir_all(&build).map_err(io_error("create", &build))?;
+        fs::create_dir_all(&build).map_err(cannot("create", &build))?;
         remove_if_there(&self.mark())?;
         let log = self.directory.join("log");
         remove_if_there(&log)?;
@@ -180,9 +175,10 @@ impl Kernel {
         eprintln!("kernel: built in {} ({steps} steps)", minutes(took));
         // A relink is no measure for a whole build.
         if steps > FIRST_ESTIMATE / 2 {
-            fs::write(&last_steps, steps.to_string()).map_err(io_error("write", &last_steps))?;
+            fs::write(&last_steps, steps.to_string()).map_err(cannot("write", &last_steps))?;
         }
-        fs::write(self.mark(), slot_bytes.to_string()).map_err(io_error("write", &self.mark()))
+        let mark = self.mark();
+        Ok(fs::write(&mark, slot_bytes.to_string()).map_err(cannot("write", &mark))?)
     }
 }
 
@@ -205,13 +201,13 @@ fn configure(make: &Make, requests: &Requests, progress: &mut Progress) -> Resul
     if !(is_same && configuration.is_file()) {
         remove_if_there(&wanted)?;
         let merged = make.build.join("merged.config");
-        fs::write(&merged, &text).map_err(io_error("write", &merged))?;
+        fs::write(&merged, &text).map_err(cannot("write", &merged))?;
         let all = format!("KCONFIG_ALLCONFIG={}", merged.display());
         make.run(&[&all, "allnoconfig"], progress)?;
         make.run(&["olddefconfig"], progress)?;
-        fs::rename(&merged, &wanted).map_err(io_error("rename", &merged))?;
+        fs::rename(&merged, &wanted).map_err(cannot("rename", &merged))?;
     }
-    let result = fs::read_to_string(&configuration).map_err(io_error("read", &configuration))?;
+    let result = fs::read_to_string(&configuration).map_err(cannot("read", &configuration))?;
     Ok(requests.check(&result)?)
 }
 
@@ -225,13 +221,13 @@ fn make_slot(path: &Path, bytes: usize) -> Result<(), Error> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() == bytes as u64) {
         return Ok(());
     }
-    fs::write(path, vec![0; bytes]).map_err(io_error("write", path))
+    Ok(fs::write(path, vec![0; bytes]).map_err(cannot("write", path))?)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("remove", path)(error))
+            Err(cannot("remove", path)(error).into())
         }
         _ => Ok(()),
     }
@@ -255,11 +251,6 @@ fn timestamp(seconds: u64) -> Result<String, Error> {
         .output()
         .map_err(|source| Error::Run("date", source))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { verb, path, source }
 }
 
 #[cfg(test)]
