@@ -27,6 +27,7 @@ mod netlink;
 mod network;
 mod notice;
 mod operator;
+mod packed;
 mod pid1;
 mod policy;
 mod progress;

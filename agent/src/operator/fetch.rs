@@ -11,7 +11,8 @@ use crate::boot::processors;
 use crate::clock::Monotonic;
 use crate::fetch::{Https, Settings};
 use crate::memory::MEMINFO;
-use crate::policy::{self, POLICY, Policy};
+use crate::packed;
+use crate::policy::{POLICY, Policy};
 use crate::tls::{self, PACKED_ROOTS};
 use crate::verify::{self, Verified};
 
@@ -22,7 +23,7 @@ pub(super) enum Error {
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
-    Policy(#[from] policy::Error),
+    Policy(#[from] packed::Error),
     #[error(transparent)]
     Artifact(Box<artifact::Error>),
     #[error(transparent)]
