@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmtest::document::{self, Artifact, InitrdForm};
+use vmtest::image::Image;
+use vmtest::machine::{Card, Machine};
 use vmtest::scenario::{HOST, Scenario};
 use vmtest::stage3::minimal;
 use vmtest::vm::Vm;
@@ -184,5 +186,34 @@ fn the_machine_is_shown_and_turned_off() -> anyhow::Result<()> {
     vm.type_line("stage2 poweroff")?;
     vm.expect("reboot: Power down")?;
     assert!(vm.wait_exit(END)?.success());
+    Ok(())
+}
+
+#[test]
+fn a_key_opens_a_shell_on_the_console_where_the_policy_has_it_so() -> anyhow::Result<()> {
+    let specification = "cmdline = \"console=ttyS0\"\npolicy.console_shell = true\n";
+    let image = Image::specified("shell", specification)?;
+    let cmdline = "net.ifnames=0 epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0::eth9:off::";
+    // The interface is not there, so the boot role is busy with the network for a long time.
+    let machine = Machine::new(256)
+        .with_kernel(&image.vmlinuz, None, cmdline)
+        .with_card(Card::new("virtio-net-pci"));
+    let mut vm = Vm::start(&machine)?;
+    vm.expect("press Enter on the console for a shell")?;
+    vm.has_no(HINT)?;
+    vm.type_line("")?;
+    vm.expect(HINT)?;
+    let status = json_of(&mut vm, "stage2 status --json")?;
+    assert_eq!(status["phase"], "network", "{status}");
+    // The same shell again.
+    vm.type_line("exit")?;
+    vm.expect("press Enter on the console for a shell")?;
+    vm.type_line("")?;
+    vm.expect(HINT)?;
+    // What is wrong with the network is mended, too.
+    vm.type_line("stage2 set epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0::eth0:off::")?;
+    vm.expect("set: it counts from the next attempt on")?;
+    vm.type_line("stage2 retry")?;
+    vm.expect("eth0: 192.168.0.2/24 through 192.168.0.1")?;
     Ok(())
 }
