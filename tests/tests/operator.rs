@@ -193,12 +193,15 @@ fn the_machine_is_shown_and_turned_off() -> anyhow::Result<()> {
 fn a_key_opens_a_shell_on_the_console_where_the_policy_has_it_so() -> anyhow::Result<()> {
     let specification = "cmdline = \"console=ttyS0\"\npolicy.console_shell = true\n";
     let image = Image::specified("shell", specification)?;
-    let cmdline = "net.ifnames=0 epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0::eth9:off::";
-    // The interface is not there, so the boot role is busy with the network for a long time.
+    let cmdline = "net.ifnames=0 epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0::eth0:off::";
     let machine = Machine::new(256)
         .with_kernel(&image.vmlinuz, None, cmdline)
         .with_card(Card::new("virtio-net-pci"));
-    let mut vm = Vm::start(&machine)?;
+    // Without a cable the boot role is busy with the network.
+    let mut vm = Vm::start(&Machine { paused: true, ..machine })?;
+    let mut control = vm.control()?;
+    control.set_link(vmtest::machine::CARD, false)?;
+    control.resume()?;
     vm.expect("press Enter on the console for a shell")?;
     vm.has_no(HINT)?;
     vm.type_line("")?;
@@ -211,9 +214,11 @@ fn a_key_opens_a_shell_on_the_console_where_the_policy_has_it_so() -> anyhow::Re
     vm.type_line("")?;
     vm.expect(HINT)?;
     // What is wrong with the network is mended, too.
-    vm.type_line("stage2 set epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0::eth0:off::")?;
+    vm.type_line("stage2 set epoxy.ip=192.168.0.3::192.168.0.1:255.255.255.0::eth0:off::")?;
     vm.expect("set: it counts from the next attempt on")?;
     vm.type_line("stage2 retry")?;
-    vm.expect("eth0: 192.168.0.2/24 through 192.168.0.1")?;
+    vm.expect("beginning anew, as the operator wishes")?;
+    control.set_link(vmtest::machine::CARD, true)?;
+    vm.expect("eth0: 192.168.0.3/24 through 192.168.0.1")?;
     Ok(())
 }
