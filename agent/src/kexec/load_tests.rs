@@ -156,3 +156,21 @@ fn luggage_goes_into_a_download_and_into_nothing_else() {
         assert_eq!(fs::read(&initramfs).unwrap(), expected);
     }
 }
+
+#[test]
+fn luggage_is_left_behind_where_memory_is_short() {
+    let files = Files::new();
+    let (kernel, initramfs) = (files.path("vmlinuz"), files.path("initramfs"));
+    // No machine holds that much; the file itself is one large hole.
+    File::options().write(true).open(&kernel).unwrap().set_len(1 << 40).unwrap();
+    let next = Next {
+        kernel: &kernel,
+        initramfs: Some(&initramfs),
+        cmdline: "",
+        downloads: Some(files.directory.path()),
+        luggage: Some(b"more"),
+    };
+    let result = super::load(&mut FakeSystem::default(), next);
+    assert!(matches!(result, Err(Error::Memory { .. })));
+    assert_eq!(fs::read(&initramfs).unwrap(), b"070701");
+}
