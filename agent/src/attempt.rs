@@ -16,10 +16,11 @@ use crate::artifact::{self, Artifact, Machine};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::commands::{self, Argv, COMMAND_LIMIT};
+use crate::evidence::Evidence;
 use crate::fetch::Fetch;
 use crate::hold;
 use crate::kexec::DOWNLOADS_VARIABLE;
-use crate::report::{self, Outcome};
+use crate::report::{self, Outcome, Report};
 use crate::resolve::{self, AddKargs};
 use crate::retry::Transient;
 use crate::verify::Verified;
@@ -54,6 +55,8 @@ pub(crate) struct Attempt<'a, F, C> {
     pub(crate) add_kargs: AddKargs,
     /// The parameter that holds the address for reports.
     pub(crate) report: &'a str,
+    /// What the first report tells of earlier boots.
+    pub(crate) evidence: &'a Evidence,
     pub(crate) mode: Mode,
 }
 
@@ -189,7 +192,8 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
             return;
         }
         self.watch.step("report", REPORT_LIMIT + MARGIN);
-        if let Err(error) = report::send(self.fetch, self.report, url, outcome, state).await {
+        let report = Report { outcome, debug_config: state, evidence: self.evidence };
+        if let Err(error) = report::send(self.fetch, self.report, url, &report).await {
             log::warn!("{}", Chain(&error));
         }
     }

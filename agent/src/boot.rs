@@ -18,6 +18,7 @@ use crate::attempt::{self, Attempt, Mode};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
+use crate::evidence::Evidence;
 use crate::fetch::{Https, Settings};
 use crate::hold::{self, Next, Operators, Pauses};
 use crate::memory::MEMINFO;
@@ -87,12 +88,13 @@ fn wishes() -> Wishes {
 async fn boot(operators: &Operators<'_>) -> anyhow::Result<BootExit> {
     let given = cmdline()?;
     let version = set_clock_floor();
+    let evidence = Evidence::of_this_machine();
     let mut uplink = Uplink::default();
     loop {
         let cmdline = cmdline::replace(&given, &operators.wishes.begin_attempt());
         let params = BootParams::parse(&cmdline);
         warn_of_contradictions(&cmdline, &params);
-        let boot = Boot { params: &params, version: &version, operators };
+        let boot = Boot { params: &params, version: &version, operators, evidence: &evidence };
         if let Course::Ended(exit) = boot.run(&mut uplink).await {
             operators.watch.board.step(phase(exit));
             return Ok(exit);
@@ -129,6 +131,7 @@ struct Boot<'a> {
     params: &'a BootParams,
     version: &'a str,
     operators: &'a Operators<'a>,
+    evidence: &'a Evidence,
 }
 
 impl Boot<'_> {
@@ -211,6 +214,7 @@ impl Boot<'_> {
             action: action.key(),
             add_kargs: add_kargs(action),
             report: self.params.report,
+            evidence: self.evidence,
             mode: Mode::Run,
         };
         self.until_one_works(&attempt, uplink).await
@@ -226,6 +230,7 @@ impl Boot<'_> {
         let mut kargs = self.params.kargs.clone();
         loop {
             let error = match uplink.keep_during(attempt.run(&mut kargs)).await {
+                Ok(()) if self.operators.wishes.is_retry_wanted() => return Course::Anew,
                 Ok(()) => return Course::Ended(BootExit::Done),
                 Err(attempt::Error::NewAttempt) => return Course::Anew,
                 Err(error) => error,

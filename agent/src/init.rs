@@ -17,10 +17,11 @@ use crate::kmsg::{self, Readers};
 use crate::leave;
 use crate::mounts::{self, EARLY_MOUNTS, LATER_MOUNTS};
 use crate::pid1::kernel_is_loaded;
+use crate::policy::{self, POLICY};
 use crate::reap;
 use crate::signals::{Meaning, Received, Signals};
 use crate::spawn;
-use crate::supervise::{Event, Order, Role, Supervisor, doing};
+use crate::supervise::{Event, Order, Role, Shell, Supervisor, doing};
 use crate::sys::{self, Linux, Reboot, System};
 use crate::watch::{self, Announcements, ParseWordError, Word};
 
@@ -76,7 +77,7 @@ impl Machine {
     }
 
     fn start_roles(&mut self) {
-        let orders = self.supervisor.begin();
+        let orders = self.supervisor.begin(console_shell());
         self.carry_out(orders);
     }
 
@@ -201,6 +202,14 @@ fn asked(received: Received) -> Option<Event> {
 fn operator_could_log_in() -> bool {
     let has_keys = fs::metadata(AUTHORIZED_KEYS).is_ok_and(|keys| keys.len() > 0);
     has_keys && crate::role_named(Role::Rescue.name()).is_some()
+}
+
+/// A machine without a policy is as strict as can be.
+fn console_shell() -> Shell {
+    match fs::read_to_string(POLICY) {
+        Ok(text) if policy::offers_console_shell(&text) => Shell::Always,
+        _ => Shell::LastResort,
+    }
 }
 
 /// Rescue must outlive a boot role that takes too much memory.

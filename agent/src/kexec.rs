@@ -6,6 +6,7 @@
 
 mod arguments;
 mod load;
+mod luggage;
 mod release;
 mod room;
 
@@ -22,6 +23,7 @@ use self::arguments::{CmdlineBase, NextKernel, Request, Then};
 use self::load::Next;
 use self::room::Mib;
 use crate::chain::Chain;
+use crate::evidence;
 use crate::pid1::{self, Pid1, kernel_is_loaded};
 use crate::sys::{self, Linux, System};
 use crate::wishes::Wishes;
@@ -46,7 +48,8 @@ usage: kexec [--force] [--command-line=TEXT] [--initrd=FILE] KERNEL   load and e
 
 Values may be words of their own. Only x86 bzImages are loaded, with kexec_file_load(2). PID 1
 enters the kernel after it has stopped all processes and turned the network cards off.
-Files below the directory in $STAGE2_DOWNLOADS are emptied once they are loaded.";
+Files below the directory in $STAGE2_DOWNLOADS are emptied once they are loaded; an initramfs among
+them gets one more file, /stage2/previous-boot.log, with the log of this boot.";
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -101,18 +104,35 @@ fn load_kernel(system: &mut impl System, next: &NextKernel) -> Result<(), Error>
     let cmdline = complete_cmdline(next)?;
     let downloads = std::env::var_os(DOWNLOADS_VARIABLE).map(PathBuf::from);
     let sizes = sizes(next);
+    let luggage = log_of_this_boot();
+    let alone = luggage.as_deref().filter(|_| next.initramfs.is_none()).and_then(luggage::alone);
     let header = load::load(
         system,
         Next {
             kernel: &next.kernel,
-            initramfs: next.initramfs.as_deref(),
+            initramfs: next.initramfs.as_deref().or(alone.as_ref().map(luggage::Alone::path)),
             cmdline: &cmdline,
             downloads: downloads.as_deref(),
+            luggage: luggage.as_deref(),
         },
     )?;
     let seconds = (sys::uptime() - begun).as_secs_f32();
     log::info!("loaded Linux {}, {sizes}, in {seconds:.2} s", header.release());
     Ok(())
+}
+
+/// In our own ramdisk nobody else keeps the log.
+fn log_of_this_boot() -> Option<Vec<u8>> {
+    if Pid1::find() != Pid1::Ours {
+        return None;
+    }
+    match evidence::of_this_boot() {
+        Ok(log) => Some(luggage::archive(evidence::LOG, log.as_bytes())),
+        Err(error) => {
+            log::debug!("leaving the log behind: {error}");
+            None
+        }
+    }
 }
 
 /// The sizes of the files, which may be empty after they have been loaded.

@@ -41,6 +41,8 @@ enum Error {
     NotOurs(Pid1),
     #[error("cannot write the wish to {WISHES}")]
     Wish(#[source] io::Error),
+    #[error("cannot watch {}: it is there in stage2's own ramdisk", state::DIRECTORY)]
+    Watch(#[source] io::Error),
     #[error("no boot document has been read yet: `stage2 status` tells why")]
     NoPlan,
     #[error("cannot read the kernel log: only root may")]
@@ -90,7 +92,7 @@ fn carry_out(request: Request, out: &mut impl Write) -> Result<(), Error> {
         Request::Help => Ok(write!(out, "{}", command::help())?),
         Request::HelpFor(command) => Ok(write!(out, "{}", command.help())?),
         Request::Version => Ok(writeln!(out, "stage2 {}", Status::now().stage2)?),
-        Request::Status(form, times) => Ok(status::show(form, times, out)?),
+        Request::Status(form, times) => status::show(form, times, out),
         Request::Log(lines, times) => log::show(lines, times, out),
         Request::Plan => {
             let plan = state::read_plan(Path::new(state::DIRECTORY)).map_err(|_| Error::NoPlan)?;

@@ -15,6 +15,14 @@ pub(crate) const POLICY: &str = "/etc/stage2/policy.json";
 pub(crate) struct Policy {
     /// Boot documents may come over plain HTTP: for labs and benches.
     pub(crate) plain_http_documents: bool,
+    /// Whoever is at the console gets a shell by pressing Enter, without a password.
+    pub(crate) console_shell: bool,
+}
+
+/// Whether PID 1 keeps a shell on the console. It parses no JSON, and need not: the image builder
+/// writes the file. Whoever starts the shell reads the policy properly.
+pub(crate) fn offers_console_shell(policy: &str) -> bool {
+    policy.replace(char::is_whitespace, "").contains(r#""console_shell":true"#)
 }
 
 impl Policy {
@@ -42,23 +50,28 @@ mod tests {
     #[test]
     fn without_a_file_nothing_is_allowed() {
         let policy = Policy::read(Path::new("/nonexistent/policy.json")).unwrap();
-        assert_eq!(policy, Policy { plain_http_documents: false });
+        assert_eq!(policy, Policy { plain_http_documents: false, console_shell: false });
     }
 
     #[test]
     fn a_policy_says_what_is_allowed() {
-        assert_eq!(read("{}"), Ok(Policy { plain_http_documents: false }));
-        assert_eq!(
-            read(r#"{"plain_http_documents": true}"#),
-            Ok(Policy { plain_http_documents: true })
-        );
+        for (text, plain_http_documents, console_shell) in [
+            ("{}", false, false),
+            (r#"{"plain_http_documents": true}"#, true, false),
+            (r#"{"plain_http_documents":false,"console_shell":true}"#, false, true),
+            (r#"{"console_shell" : true}"#, false, true),
+            (r#"{"console_shell": false}"#, false, false),
+        ] {
+            assert_eq!(read(text), Ok(Policy { plain_http_documents, console_shell }), "{text}");
+            assert_eq!(offers_console_shell(text), console_shell, "{text}");
+        }
     }
 
     #[test]
     fn a_key_that_is_not_known_is_an_error() {
         let error = read(r#"{"plain_htp_documents": true}"#).unwrap_err();
         let expected = "cannot understand POLICY: unknown field `plain_htp_documents`, \
-                        expected `plain_http_documents` at line 1 column 22";
+                        expected `plain_http_documents` or `console_shell` at line 1 column 22";
         assert_eq!(error, expected);
     }
 }

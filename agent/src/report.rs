@@ -6,6 +6,7 @@
 
 use agent_types::redact::redact;
 
+use crate::evidence::Evidence;
 use crate::fetch::{self, Fetch, shown_text};
 
 /// How an attempt ended, in the words that the server understands.
@@ -37,17 +38,32 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// Posts the outcome and the state of the document to `url`, the value of the parameter `key`.
+/// What a report tells.
+#[derive(Debug)]
+pub(crate) struct Report<'a> {
+    /// How the attempt ended.
+    pub(crate) outcome: &'a Outcome,
+    /// The state of the document.
+    pub(crate) debug_config: &'a str,
+    /// What is left of earlier boots.
+    pub(crate) evidence: &'a Evidence,
+}
+
+/// Posts the report to `url`, the value of the parameter `key`.
 pub(crate) async fn send(
     fetch: &impl Fetch,
     key: &str,
     url: Option<&str>,
-    outcome: &Outcome,
-    debug_config: &str,
+    report: &Report<'_>,
 ) -> Result<(), Error> {
     let url = url.ok_or_else(|| Error::NoAddress(key.to_owned()))?;
-    let message = outcome.to_string();
-    fetch.post_form(url, &[("message", &message), ("debug.config", debug_config)]).await?;
+    let message = report.outcome.to_string();
+    let evidence = report.evidence.fields();
+    let own = [("message", message.as_str()), ("debug.config", report.debug_config)];
+    let fields: Vec<_> =
+        own.into_iter().chain(evidence.iter().map(|(name, text)| (*name, text.as_str()))).collect();
+    fetch.post_form(url, &fields).await?;
+    report.evidence.arrived();
     log::info!("reported to {}", shown_text(url));
     Ok(())
 }

@@ -1,14 +1,17 @@
-//! The role *shell*: busybox's shell on the console, for an operator who has no other way in.
+//! The role *shell*: busybox's shell on the console, for an operator who has no other way in, or
+//! for everybody there if the image's policy has it so. Then it waits for the Enter key first.
 //!
 //! On entry this is a fresh child of PID 1. It becomes the shell; it returns only if that fails.
 
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::chain::Chain;
 use crate::console;
+use crate::policy::{POLICY, Policy};
 
 const BUSYBOX: &str = "/bin/busybox";
 const ACTIVE_CONSOLES: &str = "/sys/class/tty/console/active";
@@ -28,9 +31,24 @@ pub(crate) fn run(_arguments: &[String]) -> ExitCode {
         // Without job control it is still a shell.
         log::warn!("{}", Chain(&error));
     }
+    if Policy::read(Path::new(POLICY)).is_ok_and(|policy| policy.console_shell)
+        && let Err(error) = wait_for_enter()
+    {
+        log::warn!("cannot read from {terminal}: {error}");
+        return ExitCode::FAILURE;
+    }
     let error = Command::new(BUSYBOX).arg0("-sh").env("HOME", "/root").current_dir("/").exec();
     log::error!("{}", Chain(&Error::Start(error)));
     ExitCode::FAILURE
+}
+
+/// A terminal that is hung up answers at once, and with nothing.
+fn wait_for_enter() -> io::Result<()> {
+    log::info!("press Enter on the console for a shell");
+    match io::stdin().read_line(&mut String::new())? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Job control needs the terminal itself: `/dev/console` never controls a session.

@@ -82,10 +82,9 @@ impl State {
 }
 
 /// The boot role ends after these by itself.
-const FINAL: &[&str] = &["done", "gave up", "nothing to do", "lease"];
+const FINAL: &[&str] = &["done", "gave up", "nothing to do"];
 
-/// Whether the boot role has nothing left to do in this phase.
-pub(crate) fn is_final(phase: &str) -> bool {
+fn is_final(phase: &str) -> bool {
     FINAL.contains(&phase)
 }
 

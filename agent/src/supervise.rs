@@ -47,6 +47,15 @@ impl Role {
     }
 }
 
+/// When there is a shell on the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shell {
+    /// When nobody can log in any other way.
+    LastResort,
+    /// From the start, as the image's policy has it.
+    Always,
+}
+
 /// What has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -193,9 +202,10 @@ impl Supervisor {
     }
 
     /// The roles that run from the start, the boot role first.
-    pub(crate) fn begin(&mut self) -> Vec<Order> {
-        let rescue = self.rescue.as_mut();
-        std::iter::once(&mut self.boot).chain(rescue).map(Worker::start).collect()
+    pub(crate) fn begin(&mut self, shell: Shell) -> Vec<Order> {
+        let shell = (shell == Shell::Always).then_some(&mut self.shell);
+        let others = self.rescue.iter_mut().chain(shell);
+        std::iter::once(&mut self.boot).chain(others).map(Worker::start).collect()
     }
 
     /// Takes what has happened and answers with what to do.

@@ -26,7 +26,7 @@ fn nobody_can_log_in() -> [Order; 2] {
 /// A machine whose boot role runs since second 0.
 fn booting(rescue: bool) -> Supervisor {
     let mut machine = Supervisor::new(rescue);
-    machine.begin();
+    machine.begin(Shell::LastResort);
     machine.on_event(secs(0), Event::Started(Role::Boot, BOOT));
     if rescue {
         machine.on_event(secs(0), Event::Started(Role::Rescue, RESCUE));
@@ -41,10 +41,24 @@ fn boot_ends(machine: &mut Supervisor, at: u64, end: End) -> Vec<Order> {
 #[test]
 fn the_boot_role_is_started_before_everything_else() {
     assert_eq!(
-        Supervisor::new(true).begin(),
+        Supervisor::new(true).begin(Shell::LastResort),
         [Order::Start(Role::Boot), Order::Start(Role::Rescue)]
     );
-    assert_eq!(Supervisor::new(false).begin(), [Order::Start(Role::Boot)]);
+    assert_eq!(Supervisor::new(false).begin(Shell::LastResort), [Order::Start(Role::Boot)]);
+}
+
+#[test]
+fn a_shell_that_the_policy_wants_is_there_from_the_start_and_is_no_second_one_later() {
+    let mut machine = Supervisor::new(false);
+    assert_eq!(machine.begin(Shell::Always), [Order::Start(Role::Boot), Order::Start(Role::Shell)]);
+    machine.on_event(secs(0), Event::Started(Role::Boot, BOOT));
+    machine.on_event(secs(0), Event::Started(Role::Shell, SHELL));
+    let stays = say(Level::Info, "the boot document ran to its end: the machine stays in rescue");
+    assert_eq!(boot_ends(&mut machine, 1, End::Exit(0)), [stays]);
+    assert_eq!(
+        machine.on_event(secs(2), Event::Ended(SHELL, End::Exit(0))),
+        [Order::Start(Role::Shell)]
+    );
 }
 
 #[test]
@@ -210,7 +224,7 @@ fn a_machine_that_stays_without_rescue_has_a_shell_on_the_console_for_good() {
 #[test]
 fn a_boot_role_that_cannot_be_started_five_times_brings_the_shell_and_is_tried_further() {
     let mut machine = Supervisor::new(false);
-    machine.begin();
+    machine.begin(Shell::LastResort);
     let mut now = secs(0);
     for pause in [1, 2, 4, 8] {
         let text = format!("boot role cannot be started: starting it again in {pause} s");

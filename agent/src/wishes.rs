@@ -84,9 +84,10 @@ impl Wishes {
         self.is_retry_wanted() || self.kargs() != *self.begun_with.borrow()
     }
 
-    /// Whether a new attempt is wished for at once.
+    /// Whether a new attempt is wished for at once. What cannot be removed is no wish: it would be
+    /// fulfilled for ever.
     pub(crate) fn is_retry_wanted(&self) -> bool {
-        self.path(RETRY).is_some_and(|path| path.exists())
+        self.path(RETRY).is_some_and(|path| path.is_file())
     }
 
     /// An attempt begins: what it is to replace in the command line. A wish for it is fulfilled.
@@ -222,6 +223,14 @@ mod tests {
         assert!(wishes.is_retry_wanted() && wishes.is_new_attempt_wanted());
         assert_eq!(wishes.begin_attempt(), kargs(&[]));
         assert!(!wishes.is_retry_wanted() && !wishes.is_new_attempt_wanted());
+    }
+
+    #[test]
+    fn what_cannot_be_fulfilled_is_no_wish() {
+        let (directory, wishes) = wishes();
+        fs::create_dir(directory.path().join("wishes/retry")).unwrap();
+        wishes.begin_attempt();
+        assert!(!wishes.is_new_attempt_wanted());
     }
 
     #[test]

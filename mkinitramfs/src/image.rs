@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(contents(&image, "/init"), fs::read(AGENT).unwrap());
         assert_eq!(
             contents(&image, "/etc/stage2/policy.json"),
-            b"{\"plain_http_documents\":false}\n"
+            b"{\"plain_http_documents\":false,\"console_shell\":false}\n"
         );
         let build =
             format!("{{\"version\":\"{}\",\"source_date_epoch\":7}}\n", env!("CARGO_PKG_VERSION"));

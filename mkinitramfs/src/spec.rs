@@ -42,6 +42,8 @@ pub struct ImageSpec {
 pub struct Policy {
     /// Take boot documents over plain HTTP: for labs and benches.
     pub plain_http_documents: bool,
+    /// Give a shell to whoever presses Enter on the console, without a password.
+    pub console_shell: bool,
 }
 
 /// The kernel that the ramdisk goes into.
@@ -205,7 +207,7 @@ mod tests {
             ca_certificates = ["/etc/ca.pem"]
             cmdline = "console=ttyS0"
             compression = "xz"
-            policy.plain_http_documents = true
+            policy = { plain_http_documents = true, console_shell = true }
             kernel = { profile = "vm", source = "linux.tar.xz" }
             busybox = { path = "busybox", applets = ["sh"] }
             files = [{ source = "motd", target = "/etc/motd" }]
@@ -222,7 +224,7 @@ mod tests {
             ca_certificates: vec!["/etc/ca.pem".into()],
             cmdline: "console=ttyS0".into(),
             compression: Compression::Xz,
-            policy: Policy { plain_http_documents: true },
+            policy: Policy { plain_http_documents: true, console_shell: true },
             kernel: KernelSpec {
                 profile: "vm".into(),
                 source: Some(directory.path().join("linux.tar.xz")),

@@ -56,10 +56,24 @@ impl Image {
     /// Packs an image beside the running program, in place of the one that it packed last time.
     pub fn pack(agent: &Path) -> anyhow::Result<Self> {
         let directory = std::env::current_exe()?.with_extension("image");
+        Self::pack_into(&directory, agent, SPECIFICATION.as_ref())
+    }
+
+    /// Packs an image of the agent under test with another specification, in place of an earlier
+    /// one of that name.
+    pub fn specified(name: &str, specification: &str) -> anyhow::Result<Self> {
+        let directory = std::env::current_exe()?.with_extension(name);
         fs::create_dir_all(&directory)?;
+        let file = directory.join("image.toml");
+        fs::write(&file, specification)?;
+        Self::pack_into(&directory, &agent_under_test()?, &file)
+    }
+
+    fn pack_into(directory: &Path, agent: &Path, specification: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(directory)?;
         let _lock = cache::lock(&directory.join("lock"))?;
-        let authority = Authority::open(&directory)?;
-        pack(SPECIFICATION.as_ref(), agent, &directory, &[])?;
+        let authority = Authority::open(directory)?;
+        pack(specification, agent, directory, &[])?;
         Ok(Self {
             authority,
             vmlinuz: directory.join("stage2_vmlinuz"),

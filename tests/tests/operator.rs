@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmtest::document::{self, Artifact, InitrdForm};
+use vmtest::image::Image;
+use vmtest::machine::{Card, Machine};
 use vmtest::scenario::{HOST, Scenario};
 use vmtest::stage3::minimal;
 use vmtest::vm::Vm;
@@ -176,13 +178,47 @@ fn the_machine_is_shown_and_turned_off() -> anyhow::Result<()> {
     assert_eq!(inventory["cards"][0]["driver"], "virtio_net", "{inventory}");
     let (net, _) = answer(&mut vm, "stage2 net")?;
     assert!(net.contains("\n           default route through 192.168.0.1\n"), "{net}");
-    let (log, _) = answer(&mut vm, "stage2 log | head -n 3")?;
-    assert!(log.contains("] stage2: "), "{log}");
+    let (log, _) = answer(&mut vm, "stage2 log | grep stage2: | head -n 1")?;
+    assert!(log.contains("] stage2: eth0: 192.168.0.2/24 through 192.168.0.1"), "{log}");
     let (usage, status) = answer(&mut vm, "stage2 stop")?;
     assert!(usage.contains("stage2: unknown command \"stop\": `stage2 --help` lists them"));
     assert_eq!(status, 2, "{usage}");
     vm.type_line("stage2 poweroff")?;
     vm.expect("reboot: Power down")?;
     assert!(vm.wait_exit(END)?.success());
+    Ok(())
+}
+
+#[test]
+fn a_key_opens_a_shell_on_the_console_where_the_policy_has_it_so() -> anyhow::Result<()> {
+    let specification = "cmdline = \"console=ttyS0\"\npolicy.console_shell = true\n";
+    let image = Image::specified("shell", specification)?;
+    let cmdline = "net.ifnames=0 epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0::eth0:off::";
+    let machine = Machine::new(256)
+        .with_kernel(&image.vmlinuz, None, cmdline)
+        .with_card(Card::new("virtio-net-pci"));
+    // Without a cable the boot role is busy with the network.
+    let mut vm = Vm::start(&Machine { paused: true, ..machine })?;
+    let mut control = vm.control()?;
+    control.set_link(vmtest::machine::CARD, false)?;
+    control.resume()?;
+    vm.expect("press Enter on the console for a shell")?;
+    vm.has_no(HINT)?;
+    vm.type_line("")?;
+    vm.expect(HINT)?;
+    let status = json_of(&mut vm, "stage2 status --json")?;
+    assert_eq!(status["phase"], "network", "{status}");
+    // The same shell again.
+    vm.type_line("exit")?;
+    vm.expect("press Enter on the console for a shell")?;
+    vm.type_line("")?;
+    vm.expect(HINT)?;
+    // What is wrong with the network is mended, too.
+    vm.type_line("stage2 set epoxy.ip=192.168.0.3::192.168.0.1:255.255.255.0::eth0:off::")?;
+    vm.expect("set: it counts from the next attempt on")?;
+    vm.type_line("stage2 retry")?;
+    vm.expect("beginning anew, as the operator wishes")?;
+    control.set_link(vmtest::machine::CARD, true)?;
+    vm.expect("eth0: 192.168.0.3/24 through 192.168.0.1")?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-const PLAIN_ALLOWED: Policy = Policy { plain_http_documents: true };
+const PLAIN_ALLOWED: Policy = Policy { plain_http_documents: true, console_shell: false };
 
 fn settings(server: &Server) -> Settings {
     Settings {

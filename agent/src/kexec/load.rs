@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::luggage::{self, Appended};
 use super::release::{self, Release};
 use super::room::{self, Memory, NotEnough, Piece};
 use crate::bzimage::{self, SetupHeader};
@@ -87,8 +88,10 @@ pub(crate) struct Next<'a> {
     pub(crate) initramfs: Option<&'a Path>,
     /// Its command line.
     pub(crate) cmdline: &'a str,
-    /// Files below this directory are given up when the kernel has read them.
+    /// Files below this directory are given up when the kernel has read them, and may be changed.
     pub(crate) downloads: Option<&'a Path>,
+    /// One more archive for the initramfs, which may be left out.
+    pub(crate) luggage: Option<&'a [u8]>,
 }
 
 /// Loads the next kernel and answers with what its header says.
@@ -98,7 +101,13 @@ pub(crate) fn load(system: &mut impl System, next: Next<'_>) -> Result<SetupHead
     let cmdline = accepted_cmdline(next.cmdline, &header)?;
     let initramfs = next.initramfs.map(open).transpose()?;
     forget_loaded(system);
-    let release = make_room(next, &header, &kernel, initramfs.as_ref())?;
+    let mut luggage = append_luggage(next);
+    let mut release = make_room(next, &header, &kernel, initramfs.as_ref());
+    if let (Err(Error::Memory { .. }), Some(appended)) = (&release, luggage.take()) {
+        appended.take_back();
+        release = make_room(next, &header, &kernel, initramfs.as_ref());
+    }
+    let release = release?;
     let result = system.kexec_load(&kernel, initramfs.as_ref(), &cmdline);
     if let Some(release) = release {
         release.finish();
@@ -107,6 +116,18 @@ pub(crate) fn load(system: &mut impl System, next: Next<'_>) -> Result<SetupHead
         Ok(()) => Ok(header),
         Err(source) => Err(refused(next.kernel, source)),
     }
+}
+
+/// The next kernel matters more than what it is given along.
+fn append_luggage(next: Next<'_>) -> Option<Appended> {
+    let (path, archive) = (next.initramfs?, next.luggage?);
+    let bytes = fs::metadata(path).ok()?.len();
+    if bytes == 0 || !release::is_disposable(path, bytes, next.downloads) {
+        return None;
+    }
+    luggage::append(path, archive)
+        .inspect_err(|error| log::debug!("leaving the log behind: {}", Chain(error)))
+        .ok()
 }
 
 /// Read-only: the running kernel refuses a file that anybody has open for writing.

@@ -31,8 +31,8 @@ impl Files {
         let load = loaded(initramfs.is_some(), cmdline.trim_end());
         let refusals = if errno == 0 { vec![] } else { vec![(load, errno)] };
         let mut system = FakeSystem { refusals, ..FakeSystem::default() };
-        let next =
-            Next { kernel: &kernel, initramfs: initramfs.as_deref(), cmdline, downloads: None };
+        let initramfs = initramfs.as_deref();
+        let next = Next { kernel: &kernel, initramfs, cmdline, downloads: None, luggage: None };
         let result = super::load(&mut system, next);
         let directory = format!("{}/", self.directory.path().display());
         let text = |error: Error| Chain(&error).to_string().replace(&directory, "");
@@ -134,4 +134,43 @@ fn not_permitted_has_three_causes_and_the_right_one_is_named() {
 fn an_earlier_kernel_is_forgotten_before_memory_is_counted() {
     let (calls, _) = Files::new().load("vmlinuz", Some("empty"), "", 0);
     assert_eq!(calls, [Call::KexecUnload]);
+}
+
+#[test]
+fn luggage_goes_into_a_download_and_into_nothing_else() {
+    let files = Files::new();
+    let (kernel, initramfs) = (files.path("vmlinuz"), files.path("initramfs"));
+    for (downloads, luggage, expected) in [
+        (Some(files.directory.path()), &b"more"[..], &b"070701\0\0more"[..]),
+        (None, b"more", b"070701"),
+    ] {
+        fs::write(&initramfs, "070701").unwrap();
+        let next = Next {
+            kernel: &kernel,
+            initramfs: Some(&initramfs),
+            cmdline: "",
+            downloads,
+            luggage: Some(luggage),
+        };
+        super::load(&mut FakeSystem::default(), next).unwrap();
+        assert_eq!(fs::read(&initramfs).unwrap(), expected);
+    }
+}
+
+#[test]
+fn luggage_is_left_behind_where_memory_is_short() {
+    let files = Files::new();
+    let (kernel, initramfs) = (files.path("vmlinuz"), files.path("initramfs"));
+    // No machine holds that much; the file itself is one large hole.
+    File::options().write(true).open(&kernel).unwrap().set_len(1 << 40).unwrap();
+    let next = Next {
+        kernel: &kernel,
+        initramfs: Some(&initramfs),
+        cmdline: "",
+        downloads: Some(files.directory.path()),
+        luggage: Some(b"more"),
+    };
+    let result = super::load(&mut FakeSystem::default(), next);
+    assert!(matches!(result, Err(Error::Memory { .. })));
+    assert_eq!(fs::read(&initramfs).unwrap(), b"070701");
 }

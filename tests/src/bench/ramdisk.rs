@@ -127,7 +127,7 @@ impl Ramdisks {
 fn image(agent: &Path, directory: &Path) -> anyhow::Result<Image> {
     let keys = directory.join("operator.pub");
     fs::write(&keys, OPERATOR)?;
-    let policy = Policy { plain_http_documents: true };
+    let policy = Policy { plain_http_documents: true, ..Policy::default() };
     let spec = ImageSpec { authorized_keys: vec![keys], policy, ..ImageSpec::default() };
     Image::collect(&spec, agent, DATE)
         .with_context(|| format!("cannot pack an image with {}", agent.display()))

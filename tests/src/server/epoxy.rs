@@ -29,6 +29,10 @@ pub struct Report {
     pub message: String,
     /// The document after evaluation.
     pub debug_config: String,
+    /// The log of the boot before, if one is told.
+    pub previous_boot: Option<String>,
+    /// A dead kernel's last words, if some are told.
+    pub pstore: Option<String>,
 }
 
 /// What the routes remember between requests.
@@ -80,6 +84,8 @@ impl Epoxy {
             session: session.to_owned(),
             message: request.field("message").unwrap_or_default().to_owned(),
             debug_config: request.field("debug.config").unwrap_or_default().to_owned(),
+            previous_boot: request.field("debug.previous_boot").map(str::to_owned),
+            pstore: request.field("debug.pstore").map(str::to_owned),
         });
         Response::new(204, "")
     }

@@ -15,6 +15,8 @@ pub const GREETING: &str = "stage3: entered with";
 const INIT: &str = "#!/bin/busybox sh\n\
     /bin/busybox mount -t proc proc /proc\n\
     echo \"stage3: entered with $(/bin/busybox cat /proc/cmdline)\"\n\
+    /bin/busybox grep -h stage2: /stage2/previous-boot.log | /bin/busybox tail -n 1\n\
+    echo \"stage3: that was the last line of the boot before\"\n\
     /bin/busybox poweroff -f\n";
 
 /// The root as an initramfs.
