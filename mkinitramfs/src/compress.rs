@@ -14,6 +14,9 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 const XZ_PRESET: u32 = 9;
 const XZ_DICTIONARY_BYTES: u32 = 8 << 20;
 
+/// Names every library with its version: another compressor writes other bytes for the same input.
+pub const LIBRARIES: &str = include_str!("../../Cargo.lock");
+
 /// A form that the kernel unpacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,6 +70,20 @@ impl Compression {
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
             _ => Self::None,
+        }
+    }
+
+    /// Names the settings that, with [`LIBRARIES`] and the input, decide what [`Self::compress`] gives.
+    #[must_use]
+    pub fn recipe(self) -> String {
+        match self {
+            // Whoever builds this may have chosen the host's library.
+            Self::Zstd => {
+                let version = zstd::zstd_safe::version_string();
+                format!("{self} {version} level {ZSTD_LEVEL} window {ZSTD_WINDOW_LOG}")
+            }
+            Self::Xz => format!("{self} preset {XZ_PRESET} dictionary {XZ_DICTIONARY_BYTES}"),
+            Self::Gzip | Self::None => self.to_string(),
         }
     }
 

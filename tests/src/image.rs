@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
-use mkinitramfs::cli::Cli;
+use mkinitramfs::cli::{self, Cli};
+use mkinitramfs::kernel::cache::Cache;
 
 use crate::cache;
 use crate::certificate::Authority;
@@ -51,7 +52,7 @@ impl Image {
         fs::create_dir_all(&directory)?;
         let _lock = cache::lock(&directory.join("lock"))?;
         let authority = Authority::open(&directory)?;
-        pack(SPECIFICATION.as_ref(), agent, &directory, &[])?;
+        pack(SPECIFICATION.as_ref(), agent, &directory, &Cache::from_environment())?;
         Ok(Self {
             authority,
             vmlinuz: directory.join("stage2_vmlinuz"),
@@ -66,14 +67,13 @@ pub fn pack(
     specification: &Path,
     agent: &Path,
     directory: &Path,
-    extra: &[&str],
+    cache: &Cache,
 ) -> anyhow::Result<()> {
     let ca = directory.join("ca.pem");
     let paths = [Path::new("mkinitramfs"), Path::new("build"), specification];
     let flags = [Path::new("--agent"), agent, Path::new("--ca"), &ca, Path::new("--output")];
     let words = paths.into_iter().chain(flags).chain([directory]);
-    let words = words.map(Path::as_os_str).chain(extra.iter().map(std::ffi::OsStr::new));
-    mkinitramfs::cli::run(Cli::try_parse_from(words)?)
+    cli::run(Cli::try_parse_from(words.map(Path::as_os_str))?, cache)
         .with_context(|| format!("cannot pack an image with {}", agent.display()))
 }
 
