@@ -9,12 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use agent_types::digest::Sha256Digest;
-use sha2::{Digest, Sha256};
-
 use crate::compress::{self, Compression};
 use crate::kept;
-use crate::kernel::cache::{self, Cache};
+use crate::kernel::cache::Cache;
 
 /// From this size on, a file is worth keeping compressed.
 pub const LARGE_FILE_BYTES: usize = 64 << 10;
@@ -32,7 +29,7 @@ pub fn compressed(
     archive: &[u8],
     cache: &Cache,
 ) -> Result<Vec<u8>, compress::Error> {
-    let key = key(compression, archive);
+    let key = kept::key(&compression.recipe(), archive);
     let path = cache.archives().join(format!("{key}.cpio{}", compression.suffix()));
     if let Some(known) = kept::find(&path, &key) {
         return Ok(known);
@@ -42,11 +39,6 @@ pub fn compressed(
         eprintln!("warning: cannot keep {}: {error}", path.display());
     }
     Ok(compressed)
-}
-
-fn key(compression: Compression, archive: &[u8]) -> String {
-    let digest = Sha256Digest::from(<[u8; 32]>::from(Sha256::digest(archive)));
-    cache::key(&[&digest.to_string(), &compression.recipe(), compress::LIBRARIES])
 }
 
 fn keep(path: &Path, key: &str, compressed: &[u8], directory: &Path) -> io::Result<()> {
@@ -68,6 +60,8 @@ fn forget_oldest(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn kept_in(cache: &Cache) -> usize {
@@ -81,7 +75,7 @@ mod tests {
         compressed(Compression::Zstd, b"archive", &cache).unwrap();
         assert_eq!(kept_in(&cache), 1);
         let entry = fs::read_dir(cache.archives()).unwrap().next().unwrap().unwrap();
-        let key = key(Compression::Zstd, b"archive");
+        let key = kept::key(&Compression::Zstd.recipe(), b"archive");
         kept::keep(&entry.path(), &key, b"what is kept").unwrap();
         assert_eq!(compressed(Compression::Zstd, b"archive", &cache).unwrap(), b"what is kept");
     }
@@ -137,17 +131,5 @@ mod tests {
             kept::keep(path, "another recipe", &other).unwrap();
         });
         assert!(found == fresh, "the image depends on who has built here before");
-    }
-
-    #[test]
-    fn a_key_names_the_archive_and_how_it_is_compressed() {
-        let keys = [
-            key(Compression::Zstd, b"archive"),
-            key(Compression::Zstd, b"another"),
-            key(Compression::Xz, b"archive"),
-            key(Compression::Gzip, b"archive"),
-        ];
-        let different: std::collections::BTreeSet<_> = keys.iter().collect();
-        assert_eq!(different.len(), keys.len());
     }
 }

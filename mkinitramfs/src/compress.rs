@@ -14,9 +14,6 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 const XZ_PRESET: u32 = 9;
 const XZ_DICTIONARY_BYTES: u32 = 8 << 20;
 
-/// Names every library with its version: another compressor writes other bytes for the same input.
-pub const LIBRARIES: &str = include_str!("../../Cargo.lock");
-
 /// A form that the kernel unpacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,7 +70,7 @@ impl Compression {
         }
     }
 
-    /// Names the settings that, with [`LIBRARIES`] and the input, decide what [`Self::compress`] gives.
+    /// Names the settings that decide, beside the input and the library, what [`Self::compress`] gives.
     #[must_use]
     pub fn recipe(self) -> String {
         match self {

@@ -1,15 +1,27 @@
-//! Files of the cache that were expensive to make.
+//! Files of the cache that were expensive to compress.
 //!
 //! A kept file begins with a digest of its key and its contents: one that is damaged, or was made of
-//! something else or by something else, is not found. The key names all that the contents depend on.
+//! something else or by another compressor, is not found.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use agent_types::digest::Sha256Digest;
 use sha2::{Digest, Sha256};
 
+use crate::kernel::cache;
 use crate::output;
+
+/// Names every library with its version: another compressor writes other bytes for the same input.
+const LIBRARIES: &str = include_str!("../../Cargo.lock");
+
+/// Stands for all that decides what comes out when something is compressed by a recipe.
+#[must_use]
+pub fn key(recipe: &str, input: &[u8]) -> String {
+    let digest = Sha256Digest::from(<[u8; 32]>::from(Sha256::digest(input)));
+    cache::key(&[&digest.to_string(), recipe, LIBRARIES])
+}
 
 /// The contents of a kept file, if it is there, whole, and of this key.
 #[must_use]
@@ -35,6 +47,13 @@ fn seal(key: &str, contents: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_stands_for_input_and_recipe() {
+        assert_eq!(key("recipe", b"input"), key("recipe", b"input"));
+        assert_ne!(key("recipe", b"input"), key("another", b"input"));
+        assert_ne!(key("recipe", b"input"), key("recipe", b"another"));
+    }
 
     #[test]
     fn what_was_kept_is_found_by_its_key_alone() {
