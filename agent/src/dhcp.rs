@@ -3,7 +3,7 @@
 //! On entry the link has a carrier. [`acquire`] asks until a server grants a lease, and its caller
 //! bounds it; [`renew`] asks once more for the same address. Neither touches the interface: the
 //! caller installs what the [`Lease`] says. What to send when is a function of values
-//! ([`exchange`]), the wire format is dhcproto's.
+//! ([`exchange`]). Messages are dhcproto's, but for the options of answers ([`options`]).
 //!
 //! Addresses are not probed by ARP before use; a server that hands out a taken one is not noticed.
 //!
@@ -12,6 +12,7 @@
 mod exchange;
 mod frame;
 mod message;
+mod options;
 mod socket;
 
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -399,12 +399,15 @@ fn introduce(network: &Network, root: &Path) -> Result<(), Error> {
     if network.dns.is_empty() {
         log::warn!("no name server is known: only addresses can be reached, not names");
     }
-    if let Some(name) = &network.hostname {
-        resolv::set_host_name(name)?;
-    }
     let address = network.addresses.first().map(|(address, _)| *address);
     let domain = network.lease.as_ref().and_then(|lease| lease.domain.as_deref());
-    resolv::write_hosts(root, network.hostname.as_deref(), address)?;
+    let name = network.hostname.as_deref();
+    let named = name.map_or(Ok(()), resolv::set_host_name);
+    for outcome in [named, resolv::write_hosts(root, name, address)] {
+        if let Err(error) = outcome {
+            log::warn!("going on without: {}", Chain(&error));
+        }
+    }
     resolv::write_resolv_conf(root, &network.dns, domain)?;
     Ok(())
 }

@@ -18,6 +18,8 @@ const RESTART_DELAY: Duration = Duration::from_secs(10);
 /// A role that lived this long was healthy: its next failure is a first one.
 const HEALTHY_AFTER: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// An operator's shell lives longer; one whose console has hung up reads the end of its input at once.
+const SHORTEST_SHELL: Duration = Duration::from_secs(1);
 /// The boot role announces its first step at once; loading it takes far less than this.
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(30);
 /// A killed process is gone at once, unless it hangs in the kernel.
@@ -133,9 +135,13 @@ impl Worker {
         }
     }
 
+    fn has_lived(&self, now: Duration, least: Duration) -> bool {
+        matches!(self.state, State::Running { since, .. } if now >= since + least)
+    }
+
     /// Counts the failure and answers with the pause before the next start.
     fn fail(&mut self, now: Duration) -> Duration {
-        if matches!(self.state, State::Running { since, .. } if now >= since + HEALTHY_AFTER) {
+        if self.has_lived(now, HEALTHY_AFTER) {
             self.failures = 0;
         }
         self.failures = self.failures.saturating_add(1);
@@ -274,7 +280,9 @@ impl Supervisor {
         };
         match (role, end) {
             (Role::Boot, end) => self.boot_ended(now, pid, end),
-            (Role::Shell, End::Exit(0)) => vec![self.shell.start()],
+            (Role::Shell, End::Exit(0)) if self.shell.has_lived(now, SHORTEST_SHELL) => {
+                vec![self.shell.start()]
+            }
             (Role::Rescue | Role::Shell, end) => vec![self.again_after(now, role, end)],
         }
     }

@@ -2,18 +2,16 @@
 //!
 //! The agent and busybox change seldom, the authorized keys often; compressing the former takes
 //! seconds. The kernel unpacks archives that follow one another, so the large files are one archive
-//! of their own, kept under the digest of its contents.
+//! of their own. What is found is what would be made: its key is the archive and the compressor.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
-
 use crate::compress::{self, Compression};
+use crate::kept;
 use crate::kernel::cache::Cache;
-use crate::output;
 
 /// From this size on, a file is worth keeping compressed.
 pub const LARGE_FILE_BYTES: usize = 64 << 10;
@@ -31,28 +29,21 @@ pub fn compressed(
     archive: &[u8],
     cache: &Cache,
 ) -> Result<Vec<u8>, compress::Error> {
-    let digest: String = Sha256::digest(archive).iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = cache.archives().join(format!("{digest}.cpio{}", compression.suffix()));
-    if let Some(known) = known(&path, compression, archive.len()) {
+    let key = kept::key(&compression.recipe(), archive);
+    let path = cache.archives().join(format!("{key}.cpio{}", compression.suffix()));
+    if let Some(known) = kept::find(&path, &key) {
         return Ok(known);
     }
     let compressed = compression.compress(archive)?;
-    if let Err(error) = keep(&path, &compressed, cache.archives()) {
+    if let Err(error) = keep(&path, &key, &compressed, cache.archives()) {
         eprintln!("warning: cannot keep {}: {error}", path.display());
     }
     Ok(compressed)
 }
 
-/// A kept archive that is whole: it unpacks to as many bytes as it must.
-fn known(path: &Path, compression: Compression, bytes: usize) -> Option<Vec<u8>> {
-    let known = fs::read(path).ok()?;
-    let (archive, _) = compression.unpack_first(&known).ok()?;
-    (archive.len() == bytes).then_some(known)
-}
-
-fn keep(path: &Path, compressed: &[u8], directory: &Path) -> io::Result<()> {
+fn keep(path: &Path, key: &str, compressed: &[u8], directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    output::replace(path, compressed)?;
+    kept::keep(path, key, compressed)?;
     forget_oldest(directory)
 }
 
@@ -69,6 +60,8 @@ fn forget_oldest(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn kept_in(cache: &Cache) -> usize {
@@ -76,16 +69,15 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_is_found_again_and_a_damaged_one_is_made_anew() {
+    fn what_is_kept_is_not_compressed_again() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::at(directory.path());
-        let archive = vec![7; 100_000];
-        let first = compressed(Compression::Zstd, &archive, &cache).unwrap();
+        compressed(Compression::Zstd, b"archive", &cache).unwrap();
         assert_eq!(kept_in(&cache), 1);
         let entry = fs::read_dir(cache.archives()).unwrap().next().unwrap().unwrap();
-        fs::write(entry.path(), &first[..first.len() / 2]).unwrap();
-        assert_eq!(compressed(Compression::Zstd, &archive, &cache).unwrap(), first);
-        assert_eq!(fs::read(entry.path()).unwrap(), first);
+        let key = kept::key(&Compression::Zstd.recipe(), b"archive");
+        kept::keep(&entry.path(), &key, b"what is kept").unwrap();
+        assert_eq!(compressed(Compression::Zstd, b"archive", &cache).unwrap(), b"what is kept");
     }
 
     #[test]
@@ -98,8 +90,8 @@ mod tests {
         assert_eq!(kept_in(&cache), KEPT);
     }
 
-    /// What the kernel would unpack of what is found in the cache after `damage` was done to it.
-    fn found_after(damage: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    /// What is made at first, and what is found after `damage` was done to what was kept.
+    fn found_after(damage: impl FnOnce(&Path, &[u8])) -> (Vec<u8>, Vec<u8>) {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::at(directory.path());
         // Programs have parts that do not compress, and go into a frame as they are.
@@ -107,36 +99,37 @@ mod tests {
         let archive: Vec<u8> = (0..10_000_u32).flat_map(noise).collect();
         let fresh = compressed(Compression::Zstd, &archive, &cache).unwrap();
         let entry = fs::read_dir(cache.archives()).unwrap().next().unwrap().unwrap();
-        fs::write(entry.path(), damage(fresh.clone())).unwrap();
+        damage(&entry.path(), &archive);
         (fresh, compressed(Compression::Zstd, &archive, &cache).unwrap())
     }
 
     #[test]
     fn a_kept_archive_with_one_wrong_bit_is_made_anew() {
-        let (fresh, found) = found_after(|mut kept| {
+        let (fresh, found) = found_after(|path, _| {
+            let mut kept = fs::read(path).unwrap();
             let middle = kept.len() / 2;
             kept[middle] ^= 1;
-            kept
+            fs::write(path, kept).unwrap();
         });
         assert!(found == fresh, "a damaged archive goes into the image");
     }
 
     #[test]
     fn a_kept_archive_with_something_behind_it_is_made_anew() {
-        let (fresh, found) = found_after(|kept| [kept.as_slice(), b"noise"].concat());
+        let (fresh, found) = found_after(|path, _| {
+            let kept = fs::read(path).unwrap();
+            fs::write(path, [kept.as_slice(), b"noise"].concat()).unwrap();
+        });
         assert!(found == fresh, "noise behind the archive goes into the image");
     }
 
     #[test]
     fn an_archive_that_another_compressor_made_is_made_anew() {
-        let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::at(directory.path());
-        let archive: Vec<u8> = (0..50_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
-        let fresh = compressed(Compression::Zstd, &archive, &cache).unwrap();
-        let entry = fs::read_dir(cache.archives()).unwrap().next().unwrap().unwrap();
-        // As an earlier version of this program, with another level or library, has left it.
-        fs::write(entry.path(), zstd::bulk::compress(&archive, 1).unwrap()).unwrap();
-        let found = compressed(Compression::Zstd, &archive, &cache).unwrap();
+        // As another version of this program, with another level or library, keeps it.
+        let (fresh, found) = found_after(|path, archive| {
+            let other = zstd::bulk::compress(archive, 1).unwrap();
+            kept::keep(path, "another recipe", &other).unwrap();
+        });
         assert!(found == fresh, "the image depends on who has built here before");
     }
 }

@@ -123,29 +123,28 @@ struct FragmentsArg {
     kernel_config: PathBuf,
 }
 
-/// Runs one command.
+/// Runs one command, with a cache for what is expensive to make.
 ///
 /// # Errors
 /// The command's own, with what it was doing.
-pub fn run(cli: Cli) -> Result<()> {
+pub fn run(cli: Cli, cache: &Cache) -> Result<()> {
     match cli.command {
-        Command::Build(args) => build(&args),
+        Command::Build(args) => build(&args, cache),
         Command::Pack(args) => pack(&args),
-        Command::Kernel(args) => kernel(&args),
+        Command::Kernel(args) => kernel(&args, cache),
         Command::Inspect { file } => inspect(&file),
     }
 }
 
-fn build(args: &BuildArgs) -> Result<()> {
+fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
     let started = Instant::now();
     let spec = overridden(ImageSpec::read(&args.spec)?, args);
     let date = source_date()?;
-    let cache = Cache::from_environment();
     let notes = cmdline::check(&spec.cmdline)?;
     let image = Image::collect(&spec, &args.agent, date)?;
-    let initramfs = image.initramfs(spec.compression, date, &cache)?;
+    let initramfs = image.initramfs(spec.compression, date, cache)?;
     let request = kernel_request(&spec.kernel, &args.fragments, initramfs.len(), date);
-    let vmlinuz = Kernel::ready(&request, &cache)?.with_initramfs(&initramfs, &spec.cmdline)?;
+    let vmlinuz = Kernel::ready(&request, cache)?.with_initramfs(&initramfs, &spec.cmdline)?;
     let mut output = Output::in_directory(&args.output)?;
     let archive = format!("stage2_initramfs.cpio{}", spec.compression.suffix());
     output.add("stage2_vmlinuz", &vmlinuz, 0o644)?;
@@ -170,12 +169,12 @@ fn pack(args: &PackArgs) -> Result<()> {
     Ok(())
 }
 
-fn kernel(args: &KernelArgs) -> Result<()> {
+fn kernel(args: &KernelArgs, cache: &Cache) -> Result<()> {
     cmdline::check(&args.cmdline)?.iter().for_each(|note| println!("{note}"));
     let initramfs = args.initramfs.as_deref().map(read).transpose()?.unwrap_or_default();
     let spec = KernelSpec { profile: args.profile.clone(), source: args.source.clone() };
     let request = kernel_request(&spec, &args.fragments, initramfs.len(), source_date()?);
-    let kernel = Kernel::ready(&request, &Cache::from_environment())?;
+    let kernel = Kernel::ready(&request, cache)?;
     let image = kernel.with_initramfs(&initramfs, &args.cmdline)?;
     if let Some(path) = &args.output {
         output::replace(path, &image)

@@ -70,6 +70,20 @@ impl Compression {
         }
     }
 
+    /// Names the settings that decide, beside the input and the library, what [`Self::compress`] gives.
+    #[must_use]
+    pub fn recipe(self) -> String {
+        match self {
+            // Whoever builds this may have chosen the host's library.
+            Self::Zstd => {
+                let version = zstd::zstd_safe::version_string();
+                format!("{self} {version} level {ZSTD_LEVEL} window {ZSTD_WINDOW_LOG}")
+            }
+            Self::Xz => format!("{self} preset {XZ_PRESET} dictionary {XZ_DICTIONARY_BYTES}"),
+            Self::Gzip | Self::None => self.to_string(),
+        }
+    }
+
     /// Compresses.
     ///
     /// # Errors

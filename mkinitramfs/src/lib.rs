@@ -14,6 +14,7 @@ pub mod cpio;
 pub mod elf;
 pub mod image;
 pub mod inspect;
+pub mod kept;
 pub mod kernel;
 pub mod keys;
 pub mod output;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mkinitramfs::cli::{self, Cli};
+use mkinitramfs::kernel::cache::Cache;
 
 /// 0 is success, 1 an error, 2 a wrong command line.
 fn main() -> ExitCode {
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
-    match cli::run(cli) {
+    match cli::run(cli, &Cache::from_environment()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mkinitramfs: {error:#}");

@@ -1,6 +1,7 @@
 //! Writes the results: each under a temporary name first, then renamed, with its digest beside it.
 //!
-//! Whoever looks sees the old file or the new one, never half of one.
+//! Whoever looks sees the old file or the new one, never half of one; and a digest only beside the
+//! file that it is of, also when this program is interrupted.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -23,7 +24,24 @@ pub struct Error {
 #[derive(Debug)]
 pub struct Output {
     directory: PathBuf,
-    written: Vec<(NamedTempFile, PathBuf)>,
+    results: Vec<Written>,
+    digests: Vec<Written>,
+}
+
+/// A file under a temporary name, and the name that it gets.
+#[derive(Debug)]
+struct Written {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+/// A part of giving the results their names.
+#[derive(Debug)]
+enum Step {
+    /// Removes what an earlier run has left.
+    Remove(PathBuf),
+    /// Gives a file its name.
+    Name(Written),
 }
 
 impl Output {
@@ -34,7 +52,7 @@ impl Output {
     pub fn in_directory(directory: &Path) -> Result<Self, Error> {
         fs::create_dir_all(directory)
             .map_err(|source| Error { path: directory.to_owned(), source })?;
-        Ok(Self { directory: directory.to_owned(), written: Vec::new() })
+        Ok(Self { directory: directory.to_owned(), results: Vec::new(), digests: Vec::new() })
     }
 
     /// Writes one result and its `.sha256` under temporary names.
@@ -42,9 +60,11 @@ impl Output {
     /// # Errors
     /// It cannot be written.
     pub fn add(&mut self, name: &str, contents: &[u8], mode: u32) -> Result<(), Error> {
-        self.write(name, contents, mode)?;
         let digest = Sha256Digest::from(<[u8; 32]>::from(Sha256::digest(contents)));
-        self.write(&format!("{name}.sha256"), format!("{digest}  {name}\n").as_bytes(), 0o644)
+        let line = format!("{digest}  {name}\n");
+        self.results.push(self.write(name, contents, mode)?);
+        self.digests.push(self.write(&format!("{name}.sha256"), line.as_bytes(), 0o644)?);
+        Ok(())
     }
 
     /// Gives all results their names.
@@ -52,20 +72,38 @@ impl Output {
     /// # Errors
     /// One of them cannot be renamed.
     pub fn finish(self) -> Result<(), Error> {
-        for (file, path) in self.written {
-            file.persist(&path).map_err(|error| Error { path, source: error.error })?;
-        }
-        Ok(())
+        self.steps().into_iter().try_for_each(Step::take)
     }
 
-    fn write(&mut self, name: &str, contents: &[u8], mode: u32) -> Result<(), Error> {
+    /// While results are renamed there is no digest of any.
+    fn steps(self) -> Vec<Step> {
+        let old: Vec<_> = self.digests.iter().map(|digest| digest.path.clone()).collect();
+        let new = self.results.into_iter().chain(self.digests);
+        old.into_iter().map(Step::Remove).chain(new.map(Step::Name)).collect()
+    }
+
+    fn write(&self, name: &str, contents: &[u8], mode: u32) -> Result<Written, Error> {
         let path = self.directory.join(name);
         match temporary(&self.directory, contents, mode) {
-            Ok(file) => {
-                self.written.push((file, path));
-                Ok(())
-            }
+            Ok(file) => Ok(Written { file, path }),
             Err(source) => Err(Error { path, source }),
+        }
+    }
+}
+
+impl Step {
+    fn take(self) -> Result<(), Error> {
+        match self {
+            Self::Remove(path) => match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    Err(Error { path, source })
+                }
+                _ => Ok(()),
+            },
+            Self::Name(Written { file, path }) => match file.persist(&path) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(Error { path, source: error.error }),
+            },
         }
     }
 }
@@ -109,12 +147,35 @@ mod tests {
         output.finish().unwrap();
         assert_eq!(names_in(&target), ["agent", "agent.sha256"]);
         assert_eq!(fs::metadata(target.join("agent")).unwrap().permissions().mode() & 0o777, 0o755);
-        let check = std::process::Command::new("sha256sum")
-            .args(["-c", "agent.sha256"])
-            .current_dir(&target)
-            .output()
-            .unwrap();
-        assert!(check.status.success());
+        assert!(agrees(&target, "agent.sha256"));
+    }
+
+    fn agrees(directory: &Path, digest: &str) -> bool {
+        let mut sha256sum = std::process::Command::new("sha256sum");
+        let output = sha256sum.args(["-c", digest]).current_dir(directory).output().unwrap();
+        output.status.success()
+    }
+
+    fn two_results(directory: &Path, contents: &[u8]) -> Output {
+        let mut output = Output::in_directory(directory).unwrap();
+        output.add("kernel", contents, 0o644).unwrap();
+        output.add("agent", contents, 0o755).unwrap();
+        output
+    }
+
+    #[test]
+    fn a_digest_agrees_with_its_result_wherever_the_program_is_interrupted() {
+        for taken in 0..=6 {
+            let directory = tempfile::tempdir().unwrap();
+            two_results(directory.path(), b"old").finish().unwrap();
+            let steps = two_results(directory.path(), b"new").steps();
+            assert_eq!(steps.len(), 6);
+            steps.into_iter().take(taken).try_for_each(Step::take).unwrap();
+            let names = names_in(directory.path());
+            for digest in names.iter().filter(|name| name.ends_with(".sha256")) {
+                assert!(agrees(directory.path(), digest), "{digest} after {taken} steps");
+            }
+        }
     }
 
     #[test]

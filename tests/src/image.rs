@@ -1,12 +1,14 @@
 //! The image under test, packed by `mkinitramfs` with a throw-away authority in it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
-use mkinitramfs::cli::Cli;
+use mkinitramfs::cli::{self, Cli};
+use mkinitramfs::kernel::cache::Cache;
 
 use crate::cache;
 use crate::certificate::Authority;
@@ -49,7 +51,9 @@ impl Image {
     /// none, and returns the file that boots.
     pub fn with_cmdline(&self, cmdline: &str, directory: &Path) -> anyhow::Result<PathBuf> {
         fs::write(directory.join("ca.pem"), self.authority.pem())?;
-        pack(SPECIFICATION.as_ref(), &self.agent, directory, &["--cmdline", cmdline])?;
+        let extra = ["--cmdline", cmdline];
+        let cache = Cache::from_environment();
+        pack(SPECIFICATION.as_ref(), &self.agent, directory, &extra, &cache)?;
         Ok(directory.join("stage2_vmlinuz"))
     }
 
@@ -73,7 +77,7 @@ impl Image {
         fs::create_dir_all(directory)?;
         let _lock = cache::lock(&directory.join("lock"))?;
         let authority = Authority::open(directory)?;
-        pack(specification, agent, directory, &[])?;
+        pack(specification, agent, directory, &[], &Cache::from_environment())?;
         Ok(Self {
             authority,
             vmlinuz: directory.join("stage2_vmlinuz"),
@@ -89,13 +93,14 @@ pub fn pack(
     agent: &Path,
     directory: &Path,
     extra: &[&str],
+    cache: &Cache,
 ) -> anyhow::Result<()> {
     let ca = directory.join("ca.pem");
     let paths = [Path::new("mkinitramfs"), Path::new("build"), specification];
     let flags = [Path::new("--agent"), agent, Path::new("--ca"), &ca, Path::new("--output")];
     let words = paths.into_iter().chain(flags).chain([directory]);
-    let words = words.map(Path::as_os_str).chain(extra.iter().map(std::ffi::OsStr::new));
-    mkinitramfs::cli::run(Cli::try_parse_from(words)?)
+    let words = words.map(Path::as_os_str).chain(extra.iter().map(OsStr::new));
+    cli::run(Cli::try_parse_from(words)?, cache)
         .with_context(|| format!("cannot pack an image with {}", agent.display()))
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mkinitramfs::kernel::cache::Cache;
 use vmtest::image::{self, Image};
 
 const OUTPUTS: &[&str] = &[
@@ -22,7 +23,9 @@ fn two_builds_in_different_directories_are_identical() -> anyhow::Result<()> {
     let agent = elsewhere.path().join("my-agent");
     fs::copy(&first.agent, &agent)?;
     fs::write(elsewhere.path().join("ca.pem"), first.authority.pem())?;
-    image::pack(image::SPECIFICATION.as_ref(), &agent, elsewhere.path(), &[])?;
+    // Nothing is found compressed.
+    let cache = Cache::from_environment().with_archives(elsewhere.path().join("archives"));
+    image::pack(image::SPECIFICATION.as_ref(), &agent, elsewhere.path(), &[], &cache)?;
     let here = first.vmlinuz.parent().unwrap_or(Path::new("."));
     for output in OUTPUTS {
         let (one, other) = (fs::read(here.join(output))?, fs::read(elsewhere.path().join(output))?);

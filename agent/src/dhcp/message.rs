@@ -12,6 +12,7 @@ use dhcproto::{Decodable, Decoder, Encodable};
 
 use agent_types::net::DhcpClientId;
 
+use super::options::Options;
 use super::{Client, Lease};
 use crate::netlink::{MacAddr, Route};
 use crate::resolv::is_domain_name;
@@ -30,6 +31,9 @@ const WANTED: &[OptionCode] = &[
     OptionCode::Renewal,
     OptionCode::Rebinding,
 ];
+
+/// The fields of BOOTP and the magic cookie; options follow.
+const HEADER_BYTES: usize = 240;
 
 /// What fits into a packet of 1500 bytes behind the headers of IP and UDP.
 const LONGEST_MESSAGE_BYTES: u16 = 1472;
@@ -110,7 +114,8 @@ fn encode(message: &Message) -> Vec<u8> {
 impl Answer {
     /// What `payload` says to the client `mac` about its question `xid`.
     pub(super) fn parse(payload: &[u8], mac: MacAddr, xid: u32, now: Duration) -> Option<Self> {
-        let message = Message::decode(&mut Decoder::new(payload)).ok()?;
+        let (header, options) = payload.split_at_checked(HEADER_BYTES)?;
+        let message = Message::decode(&mut Decoder::new(header)).ok()?;
         let is_for_us = message.opcode() == Opcode::BootReply
             && message.xid() == xid
             && usize::from(message.hlen()) == mac.0.len()
@@ -118,40 +123,32 @@ impl Answer {
         if !is_for_us {
             return None;
         }
-        match message.opts().msg_type()? {
-            MessageType::Offer => lease(&message, now).map(Self::Offer),
-            MessageType::Ack => lease(&message, now).map(Self::Ack),
+        let options = Options::read(options);
+        match options.byte(OptionCode::MessageType)?.into() {
+            MessageType::Offer => lease(&message, &options, now).map(Self::Offer),
+            MessageType::Ack => lease(&message, &options, now).map(Self::Ack),
             MessageType::Nak => {
-                Some(Self::Nak { server: server(&message)?, reason: reason(&message) })
+                let server = server(&message, &options)?;
+                Some(Self::Nak { server, reason: reason(&options) })
             }
             _ => None,
         }
     }
 }
 
-/// The value of an option, if the message has it and it is of the right kind.
-macro_rules! option {
-    ($message:expr, $name:ident) => {
-        match $message.opts().get(OptionCode::$name) {
-            Some(DhcpOption::$name(value)) => Some(value),
-            _ => None,
-        }
-    };
-}
-
-fn lease(message: &Message, now: Duration) -> Option<Lease> {
+fn lease(message: &Message, options: &Options, now: Duration) -> Option<Lease> {
     let address = Some(message.yiaddr()).filter(|address| is_usable(*address))?;
-    let [renew_after, rebind_after, expires_after] = times(message);
+    let [renew_after, rebind_after, expires_after] = times(options);
     Some(Lease {
         address,
-        prefix_len: prefix_len(address, option!(message, SubnetMask).copied()),
-        server: server(message)?,
-        routes: routes(message),
-        dns: addresses(option!(message, DomainNameServer)),
-        ntp: addresses(option!(message, NtpServers)),
-        domain: option!(message, DomainName).and_then(|name| domain_name(name)),
-        hostname: option!(message, Hostname).and_then(|name| domain_name(name)),
-        mtu: option!(message, InterfaceMtu).copied(),
+        prefix_len: prefix_len(address, options.address(OptionCode::SubnetMask)),
+        server: server(message, options)?,
+        routes: routes(options),
+        dns: addresses(options, OptionCode::DomainNameServer),
+        ntp: addresses(options, OptionCode::NtpServers),
+        domain: domain_name(options, OptionCode::DomainName),
+        hostname: domain_name(options, OptionCode::Hostname),
+        mtu: options.short(OptionCode::InterfaceMtu),
         obtained: now,
         renew_after,
         rebind_after,
@@ -166,16 +163,16 @@ fn is_usable(address: Ipv4Addr) -> bool {
         || address.is_loopback())
 }
 
-fn server(message: &Message) -> Option<Ipv4Addr> {
-    option!(message, ServerIdentifier)
-        .copied()
+fn server(message: &Message, options: &Options) -> Option<Ipv4Addr> {
+    options
+        .address(OptionCode::ServerIdentifier)
         .or(Some(message.siaddr()))
         .filter(|address| is_usable(*address))
 }
 
 /// The server's words for the console, without anything that could move its cursor.
-fn reason(message: &Message) -> String {
-    let words = option!(message, Message).map_or("no reason given", String::as_str);
+fn reason(options: &Options) -> String {
+    let words = options.text(OptionCode::Message).unwrap_or("no reason given".into());
     words.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
@@ -192,46 +189,41 @@ fn prefix_len(address: Ipv4Addr, mask: Option<Ipv4Addr>) -> u8 {
 }
 
 /// RFC 3442: a client that understands classless routes ignores the routers beside them.
-fn routes(message: &Message) -> Vec<Route> {
-    match option!(message, ClasslessStaticRoute) {
-        Some(routes) if !routes.is_empty() => routes
-            .iter()
-            .map(|(network, gateway)| Route {
-                destination: network.network().into(),
-                prefix_len: network.prefix_len(),
-                gateway: Some(*gateway).filter(|via| !via.is_unspecified()).map(IpAddr::V4),
-            })
-            .collect(),
+fn routes(options: &Options) -> Vec<Route> {
+    match options.classless_routes() {
+        Some(routes) if !routes.is_empty() => routes,
         // In order of preference: a second one would only be used if it replaced the first.
-        _ => option!(message, Router)
-            .and_then(|routers| routers.first())
+        _ => options
+            .addresses(OptionCode::Router)
+            .first()
             .map(|router| Route::default_via((*router).into()))
             .into_iter()
             .collect(),
     }
 }
 
-fn addresses(option: Option<&Vec<Ipv4Addr>>) -> Vec<IpAddr> {
-    let usable = option.into_iter().flatten().filter(|address| is_usable(**address));
-    usable.copied().map(IpAddr::V4).collect()
+fn addresses(options: &Options, code: OptionCode) -> Vec<IpAddr> {
+    let addresses = options.addresses(code).into_iter();
+    addresses.filter(|address| is_usable(*address)).map(IpAddr::V4).collect()
 }
 
 /// Some servers end names with a dot, or as C does.
-fn domain_name(name: &str) -> Option<String> {
+fn domain_name(options: &Options, code: OptionCode) -> Option<String> {
+    let name = options.text(code)?;
     let name = name.trim_end_matches(['\0', '.']);
     is_domain_name(name).then(|| name.to_owned())
 }
 
 /// T1, T2 and the end; what the server does not say, or says in an impossible order, is as
 /// RFC 2131, section 4.4.5 has it.
-fn times(message: &Message) -> [Duration; 3] {
-    let lease = option!(message, AddressLeaseTime).copied().unwrap_or(LEASE_UNLESS_TOLD);
+fn times(options: &Options) -> [Duration; 3] {
+    let lease = options.long(OptionCode::AddressLeaseTime).unwrap_or(LEASE_UNLESS_TOLD);
     if lease == FOR_EVER {
         return [Duration::MAX; 3];
     }
     let lease = lease.max(SHORTEST_LEASE);
-    let renewal = option!(message, Renewal).copied().unwrap_or(0);
-    let rebinding = option!(message, Rebinding).copied().unwrap_or(0);
+    let renewal = options.long(OptionCode::Renewal).unwrap_or(0);
+    let rebinding = options.long(OptionCode::Rebinding).unwrap_or(0);
     let is_possible = 0 < renewal && renewal < rebinding && rebinding < lease;
     let times =
         if is_possible { [renewal, rebinding, lease] } else { [lease / 2, lease / 8 * 7, lease] };

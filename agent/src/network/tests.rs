@@ -61,6 +61,18 @@ fn etc(root: &Path, name: &str) -> String {
 }
 
 #[test]
+fn a_host_name_that_the_kernel_refuses_is_no_reason_to_have_no_network() {
+    isolated(async || {
+        let far = Far::new().await;
+        far.link("eth0");
+        let root = tempfile::tempdir().unwrap();
+        let config = NetworkConfig { hostname: Some("a".repeat(70)), ..usual() };
+        bring_up_in(root.path(), &config).await.unwrap();
+        assert_eq!(addresses(), ["eth0 192.168.0.2/24"]);
+    });
+}
+
+#[test]
 fn a_static_address_gets_its_route_and_the_machine_its_names() {
     isolated(async || {
         let far = Far::new().await;

@@ -53,6 +53,12 @@ impl Cache {
         Self { sources, kernels, archives }
     }
 
+    /// The same, but for the compressed archives, which are kept in another directory.
+    #[must_use]
+    pub fn with_archives(self, archives: impl Into<PathBuf>) -> Self {
+        Self { archives: archives.into(), ..self }
+    }
+
     /// Unpacked kernel sources.
     #[must_use]
     pub fn sources(&self) -> &Path {
@@ -65,7 +71,7 @@ impl Cache {
         &self.kernels
     }
 
-    /// Compressed archives by the digest of their contents.
+    /// Compressed archives by their keys.
     #[must_use]
     pub fn archives(&self) -> &Path {
         &self.archives

@@ -85,15 +85,9 @@ impl Make {
         copied.map(|()| status)
     }
 
-    /// Nothing of the caller's environment but what programs need: `make image` itself runs under
-    /// a make whose flags are not for this one, and a stray `KCFLAGS` would change the image.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("make");
-        let kept = ["PATH", "HOME", "TMPDIR"];
+        let mut command = program("make");
         command
-            .env_clear()
-            .envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-            .env("LC_ALL", "C")
             .env("KBUILD_BUILD_TIMESTAMP", &self.timestamp)
             .env("KBUILD_BUILD_USER", "stage2")
             .env("KBUILD_BUILD_HOST", "stage2")
@@ -106,6 +100,19 @@ impl Make {
             .args(arguments);
         command
     }
+}
+
+/// A program of the build, with nothing of the caller's environment but what programs need:
+/// `make image` itself runs under a make whose flags are not for this one, and a stray `KCFLAGS` or
+/// `CPATH` would change the image.
+pub(super) fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
+    let kept = ["PATH", "HOME", "TMPDIR"];
+    command
+        .env_clear()
+        .envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env("LC_ALL", "C");
+    command
 }
 
 fn assignment(name: &str, value: &Path) -> OsString {

@@ -7,13 +7,11 @@
 use std::fs;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::file::{FileError, cannot};
 use super::replay::{self, replay};
 use super::splice::{self, SLACK_BYTES};
 use super::vmlinux::{self, Places};
-use crate::output;
+use crate::kept;
 
 /// The stripped kernel and its relocations: together the payload of the boot image.
 const IMAGE: [&str; 2] =
@@ -108,17 +106,15 @@ fn payload(
     Ok(frame)
 }
 
-/// The kernel before the slot, compressed; kept with its digest in front, as it takes seconds.
+/// The kernel before the slot, compressed; kept, as it takes seconds.
 fn compressed_head(build: &Path, head: &[u8]) -> Result<Vec<u8>, Error> {
-    let digest = Sha256::digest(head);
     let path = build.join("head.zst");
-    let kept = fs::read(&path).unwrap_or_default();
-    if let Some(compressed) = kept.strip_prefix(digest.as_slice()) {
-        return Ok(compressed.to_owned());
+    let key = kept::key(&splice::recipe(), head);
+    if let Some(known) = kept::find(&path, &key) {
+        return Ok(known);
     }
     let compressed = splice::head(head)?;
-    let kept = [digest.as_slice(), &compressed].concat();
-    output::replace(&path, &kept).map_err(cannot("write", &path))?;
+    kept::keep(&path, &key, &compressed).map_err(cannot("write", &path))?;
     Ok(compressed)
 }
 
@@ -140,15 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_head_with_one_wrong_bit_is_made_anew() {
+    fn a_kept_head_that_is_damaged_or_of_another_compressor_is_made_anew() {
         let build = tempfile::tempdir().unwrap();
+        let path = build.path().join("head.zst");
         let head: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
         let fresh = compressed_head(build.path(), &head).unwrap();
-        let path = build.path().join("head.zst");
-        let mut kept = fs::read(&path).unwrap();
-        let last = kept.len() - 1;
-        kept[last] ^= 1;
-        fs::write(&path, kept).unwrap();
+        let mut damaged = fs::read(&path).unwrap();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        fs::write(&path, damaged).unwrap();
         assert!(compressed_head(build.path(), &head).unwrap() == fresh, "no build works any more");
+        kept::keep(&path, &kept::key("another recipe", &head), b"of another level").unwrap();
+        assert!(compressed_head(build.path(), &head).unwrap() == fresh, "who built here decides");
+        kept::keep(&path, &kept::key(&splice::recipe(), &head), b"what is kept").unwrap();
+        assert_eq!(compressed_head(build.path(), &head).unwrap(), b"what is kept");
     }
 }

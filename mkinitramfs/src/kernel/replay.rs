@@ -7,7 +7,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use super::make;
 
 /// Why a step was not run.
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +40,9 @@ pub enum Error {
 /// The build recorded no command for it, or the command fails.
 pub(super) fn replay(build: &Path, target: &str) -> Result<(), Error> {
     let command = recorded(build, target)?;
-    let output = Command::new("/bin/sh")
+    let output = make::program("/bin/sh")
         .args(["-c", &command])
         .current_dir(build)
-        .env("LC_ALL", "C")
         .output()
         .map_err(Error::Shell)?;
     if output.status.success() {
@@ -84,6 +84,19 @@ mod tests {
         let build = build_with(line);
         replay(build.path(), "boot/out").unwrap();
         assert_eq!(fs::read_to_string(build.path().join("boot/out")).unwrap(), "#$x");
+    }
+
+    #[test]
+    fn a_step_sees_nothing_of_the_callers_environment() {
+        // cargo has set variables for this test, CARGO_MANIFEST_DIR among them.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let build = build_with("savedcmd_boot/out := env > boot/out\n");
+        replay(build.path(), "boot/out").unwrap();
+        let text = fs::read_to_string(build.path().join("boot/out")).unwrap();
+        // The last four are the shell's own.
+        let known = ["HOME", "LC_ALL", "PATH", "TMPDIR", "OLDPWD", "PWD", "SHLVL", "_"];
+        let strange = |line: &&str| !known.contains(&line.split('=').next().unwrap());
+        assert_eq!(text.lines().filter(strange).collect::<Vec<_>>(), [""; 0]);
     }
 
     #[test]

@@ -43,6 +43,11 @@ pub enum Error {
     Differs,
 }
 
+/// Names the settings that decide, beside the input and the library, what [`head`] gives.
+pub(super) fn recipe() -> String {
+    format!("head, zstd {} level {LEVEL}", zstd::zstd_safe::version_string())
+}
+
 /// Compresses the head: the frame's header and blocks, of which none is the last.
 ///
 /// # Errors

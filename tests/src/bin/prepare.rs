@@ -2,7 +2,8 @@
 //! the cache. Where everything is there already, this takes a second.
 
 use clap::Parser;
-use mkinitramfs::cli::Cli;
+use mkinitramfs::cli::{self, Cli};
+use mkinitramfs::kernel::cache::Cache;
 use vmtest::stage3::Debian;
 
 /// Build the kernel of stage2 and Debian's root, or find them in $STAGE2_CACHE (~/.cache/stage2).
@@ -11,7 +12,8 @@ struct Options {}
 
 fn main() -> anyhow::Result<()> {
     let Options {} = Options::parse();
-    mkinitramfs::cli::run(Cli::try_parse_from(["mkinitramfs", "kernel"])?)?;
+    let cache = Cache::from_environment();
+    cli::run(Cli::try_parse_from(["mkinitramfs", "kernel"])?, &cache)?;
     Debian::prepare(&|line| println!("{line}"))?;
     Ok(())
 }
