@@ -20,6 +20,7 @@ use crate::attempt::{self, Attempt, Mode};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
+use crate::downloads::{self, DOWNLOADS};
 use crate::fetch::{Https, Settings};
 use crate::hold::{self, Next, Operators, Pauses};
 use crate::memory::MEMINFO;
@@ -46,8 +47,6 @@ const ATTEMPTS: Backoff = Backoff {
 const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 /// What PID 1 waits longer than we do ourselves.
 const MARGIN: Duration = Duration::from_secs(60);
-/// Commands and files go here unless `TMPDIR` says otherwise.
-const DOWNLOADS: &str = "/tmp";
 const CMDLINE: &str = "/proc/cmdline";
 const ROOT: &str = "/";
 
@@ -61,6 +60,7 @@ impl Transient for network::Error {
 /// Runs the role; the exit code is for PID 1.
 pub(crate) fn run(_arguments: &[String]) -> ExitCode {
     let watch = Watch::from_env().on(Board::open(Path::new(state::DIRECTORY)));
+    empty_downloads();
     let (consoles, wishes) = (Consoles::default(), wishes());
     let operators = Operators { watch: &watch, consoles: &consoles, wishes: &wishes };
     let end = tokio::runtime::Builder::new_current_thread()
@@ -74,6 +74,13 @@ pub(crate) fn run(_arguments: &[String]) -> ExitCode {
             log::error!("{}", Chain(error.as_ref()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A killed boot role has left its files. Documents without files can be followed in any case.
+fn empty_downloads() {
+    if let Err(error) = downloads::empty(Path::new(DOWNLOADS)) {
+        log::warn!("{}", Chain(&error));
     }
 }
 

@@ -11,6 +11,7 @@ mod clock;
 mod commands;
 mod console;
 mod dhcp;
+mod downloads;
 mod fetch;
 mod hold;
 mod init;

@@ -12,9 +12,16 @@ use vmtest::vm::Vm;
 
 const PAYLOAD: &str = "/payload";
 
+/// Two thirds of what the machine has free.
+const LARGE_BYTES: u32 = 120 << 20;
+
 /// More than a socket buffers, so that a body that is cut is cut in the middle.
 fn payload() -> Vec<u8> {
-    (0..1_000_000_u32).map(|number| (number >> 3) as u8).collect()
+    bytes(1_000_000)
+}
+
+fn bytes(length: u32) -> Vec<u8> {
+    (0..length).map(|number| (number >> 3) as u8).collect()
 }
 
 /// A document that fetches `artifact` and greets.
@@ -190,7 +197,7 @@ fn a_kernel_that_is_no_kernel_is_not_entered() -> anyhow::Result<()> {
     let artifact = scenario.artifact(PAYLOAD, &payload());
     scenario.document(document::kexec(&artifact, &artifact, "", InitrdForm::OneWord));
     let mut vm = scenario.boot()?;
-    vm.expect("kexec: cannot load /tmp/vmlinuz-")?;
+    vm.expect("kexec: cannot load /tmp/boot/vmlinuz-")?;
     vm.expect(": expected an x86 kernel (bzImage), got ")?;
     vm.expect("Result: error: [\"/sbin/kexec\" \"--force\"")?;
     vm.expect("exit status 1")?;
@@ -213,6 +220,18 @@ fn a_boot_role_that_is_killed_is_replaced() -> anyhow::Result<()> {
         expect_success(&mut vm)?;
     }
     Ok(())
+}
+
+#[test]
+fn what_a_killed_boot_role_had_fetched_is_not_in_the_way_of_the_next() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    let payload = scenario.artifact(PAYLOAD, &bytes(LARGE_BYTES));
+    let files = [("payload", &payload)];
+    scenario.document(document::commands(&files, &[&["/bin/sh", "-c", "kill -9 $PPID"]]));
+    let mut vm = scenario.boot()?;
+    vm.expect("boot role ended with signal 9 (SIGKILL): starting it again in 1 s")?;
+    scenario.document(greet_with(&payload));
+    expect_success(&mut vm)
 }
 
 #[test]
