@@ -10,6 +10,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use agent_types::redact::redact_words;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
@@ -23,7 +24,7 @@ pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Argv<'a>(pub(crate) &'a [String]);
 
-/// Why a command did not succeed.
+/// Why a command did not succeed; `argv` is without its secrets, as it may be shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// There is no program to run.
@@ -74,7 +75,7 @@ pub(crate) async fn run(
     env: &[(String, String)],
     over: impl Future<Output = Duration>,
 ) -> Result<(), Error> {
-    let shown = || format!("[{argv}]");
+    let shown = || format!("[{}]", Argv(&redact_words(argv.0)));
     let Some((program, arguments)) = argv.0.split_first() else {
         return Err(Error::Empty { argv: shown() });
     };

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent_types::redact::redact;
 use rustix::event::Timespec;
 
 use self::arguments::{CmdlineBase, NextKernel, Request, Then};
@@ -73,10 +74,15 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     match carry_out(&mut Linux, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("kexec: {}", Chain(&error));
+            log::error!("{}", line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A word too many is often a piece of a command line, with a session in it.
+fn line(error: &Error) -> String {
+    format!("kexec: {}", redact(&Chain(error).to_string()))
 }
 
 fn carry_out(system: &mut impl System, arguments: &[String]) -> Result<(), Error> {
@@ -193,6 +199,16 @@ mod tests {
         wishes.retry().unwrap();
         assert!(matches!(obey(&mut system, &wishes), Err(Error::NewAttempt)));
         assert_eq!(system.calls, [Call::KexecUnload]);
+    }
+
+    #[test]
+    fn a_piece_of_a_command_line_tells_no_session() {
+        let arguments = ["vmlinuz", "epoxy.stage3=https://s/v1/boot/h/5e5510n/stage3"];
+        let error = carry_out(&mut FakeSystem::default(), &arguments.map(str::to_owned));
+        assert_eq!(
+            line(&error.unwrap_err()),
+            "kexec: expected one kernel, got vmlinuz and epoxy.stage3=https://s/v1/boot/h/…/stage3"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{Document, Fetch};
 use crate::policy::Policy;
 use crate::size::Size;
 use crate::tls;
+use agent_types::redact::redact;
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
 };
@@ -306,7 +307,8 @@ fn total_of_rest(content_range: &str, from: u64) -> Option<u64> {
 
 /// What follows `file://` is the path, as it stands: the original decodes nothing.
 fn read_document(path: &str) -> Result<Vec<u8>, Error> {
-    let failed = |cause| Error { method: "READ".to_owned(), url: format!("file://{path}"), cause };
+    let url = redact(&format!("file://{path}"));
+    let failed = |cause| Error { method: "READ".to_owned(), url: url.clone(), cause };
     let file = std::fs::File::open(path).map_err(|error| failed(Cause::File(error)))?;
     let mut document = Vec::new();
     let limit = LONGEST_DOCUMENT_BYTES as u64;
