@@ -5,7 +5,7 @@
 //! what is there kept; otherwise it begins again.
 
 use crate::clock::Clock;
-use crate::fetch::{self, Body, Fetch, Resume, shown_text};
+use crate::fetch::{self, Body, Fetch, Resume, Validator, shown_text};
 use crate::memory::{self, Room};
 use crate::progress::{self, Progress, Tick};
 use crate::retry::{Backoff, Transient, Tries};
@@ -137,9 +137,10 @@ struct Transfer<'a, F, C> {
     artifact: &'a Artifact,
     url: String,
     progress: Progress,
-    /// What has arrived, and what the server calls that version of the file.
+    /// What has arrived, and what the server has told of that version of the file.
     download: Option<Download>,
-    validator: Option<String>,
+    validator: Option<Validator>,
+    total_bytes: Option<u64>,
     /// How much has arrived in the best try.
     furthest_bytes: u64,
 }
@@ -155,6 +156,7 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
             progress: Progress::new(&artifact.name, clock.now()),
             download: None,
             validator: None,
+            total_bytes: None,
             furthest_bytes: 0,
         }
     }
@@ -213,6 +215,7 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
         self.check_room(rest_bytes(&body))?;
         self.tell_begin(&body);
         self.validator = body.validator.take();
+        self.total_bytes = body.total_bytes;
         let mut writer = Writer::new(download, self.machine.processors);
         let received = self.receive(&mut body, &mut writer).await;
         let download = writer.stop().await.map_err(|error| self.verify_error(error))?;
@@ -221,11 +224,14 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
         received.map(|()| trust)
     }
 
-    /// Only with a version's name can the rest be asked for.
+    /// Only with a version's name can the rest be asked for. Two versions may have the same date: no
+    /// digest would tell that they were joined.
     fn resume(&self) -> Option<Resume> {
         let from_bytes = self.download.as_ref()?.length_bytes();
         let validator = self.validator.clone()?;
-        (from_bytes > 0).then_some(Resume { from_bytes, validator })
+        let is_proof = self.artifact.sha256.is_some() || matches!(validator, Validator::ETag(_));
+        let total_bytes = self.total_bytes;
+        (from_bytes > 0 && is_proof).then_some(Resume { from_bytes, validator, total_bytes })
     }
 
     fn trust(&self, body: &Body) -> Result<Trust, Cause> {

@@ -15,7 +15,7 @@ pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use body::{Body, OverTls, Resume};
+pub(crate) use body::{Body, OverTls, Resume, Validator};
 pub(crate) use error::Error;
 pub(crate) use https::{Https, Settings};
 pub(crate) use shown::shown_text;
