@@ -15,7 +15,7 @@ use agent_types::redact::redact_words;
 use crate::artifact::{self, Artifact, Machine};
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::commands::{self, Argv, COMMAND_LIMIT};
+use crate::commands::{self, Argv, COMMAND_LIMIT, Output};
 use crate::fetch::Fetch;
 use crate::hold;
 use crate::kexec::DOWNLOADS_VARIABLE;
@@ -54,6 +54,8 @@ pub(crate) struct Attempt<'a, F, C> {
     pub(crate) add_kargs: AddKargs,
     /// The parameter that holds the address for reports.
     pub(crate) report: &'a str,
+    /// Where commands print.
+    pub(crate) output: Output<'a>,
     pub(crate) mode: Mode,
 }
 
@@ -150,7 +152,8 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
                 return Err(Error::NewAttempt);
             }
             show(command);
-            commands::run(Argv(command), &env, self.time_for(program)).await?;
+            let time = self.time_for(program);
+            commands::run(Argv(command), &env, self.output, time).await?;
         }
         Ok(())
     }

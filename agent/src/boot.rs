@@ -20,6 +20,7 @@ use crate::attempt::{self, Attempt, Mode};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
+use crate::commands::Output;
 use crate::downloads::{self, DOWNLOADS};
 use crate::fetch::{Https, Settings};
 use crate::hold::{self, Next, Operators, Pauses};
@@ -221,6 +222,7 @@ impl Boot<'_> {
             action: action.key(),
             add_kargs: add_kargs(action),
             report: params.report,
+            output: Output::of_the_machine(),
             mode: Mode::Run,
         };
         self.until_one_works(&attempt).await

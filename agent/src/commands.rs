@@ -1,8 +1,10 @@
 //! Runs the commands of a boot document, one after another, up to the first that fails.
 //!
 //! On entry every command is complete: templates are evaluated and files are in place. A command
-//! inherits the console and our environment, with the document's own on top; the program is looked
-//! up in the document's `PATH`. On return nothing that it started in its process group is running.
+//! inherits our environment, with the document's own on top; the program is looked up in the
+//! document's `PATH`. On return nothing that it started in its process group is running.
+
+mod output;
 
 use std::fmt;
 use std::io;
@@ -15,7 +17,10 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
+use self::output::Copying;
 use crate::watch;
+
+pub(crate) use self::output::Output;
 
 /// The original client's limit for one command; flashing a slow chip is the longest known.
 pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
@@ -73,35 +78,41 @@ impl fmt::Display for Argv<'_> {
 pub(crate) async fn run(
     argv: Argv<'_>,
     env: &[(String, String)],
+    output: Output<'_>,
     over: impl Future<Output = Duration>,
 ) -> Result<(), Error> {
     let shown = || format!("[{}]", Argv(&redact_words(argv.0)));
     let Some((program, arguments)) = argv.0.split_first() else {
         return Err(Error::Empty { argv: shown() });
     };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         // Ours alone: its number means something else in the command.
         .env_remove(watch::VARIABLE)
         .envs(env.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| Error::Start { argv: shown(), source })?;
+        .kill_on_drop(true);
+    let mut copying = Copying::prepare(&mut command, output);
+    let spawned = command.spawn();
+    drop(command);
+    let mut child = spawned.map_err(|source| Error::Start { argv: shown(), source })?;
     let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-    let ended = tokio::select! {
-        ended = child.wait() => ended,
+    let result = tokio::select! {
+        ended = child.wait() => match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Error::Ended { argv: shown(), end: End(status) }),
+            Err(source) => Err(Error::Wait { argv: shown(), source }),
+        },
         limit = over => {
             kill_group(group);
-            return Err(Error::TooLong { argv: shown(), limit });
+            Err(Error::TooLong { argv: shown(), limit })
         }
+        never = copying.go_on() => match never {},
     };
-    match ended {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::Ended { argv: shown(), end: End(status) }),
-        Err(source) => Err(Error::Wait { argv: shown(), source }),
-    }
+    copying.finish().await;
+    result
 }
 
 /// Ends what the command started along with the command itself.
@@ -122,7 +133,9 @@ mod tests {
 
     async fn outcome(argv: &[&str], limit: Duration) -> Result<(), String> {
         let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
-        run(Argv(&words(argv)), &env, after(limit)).await.map_err(|error| error.to_string())
+        run(Argv(&words(argv)), &env, Output::Inherited, after(limit))
+            .await
+            .map_err(|error| error.to_string())
     }
 
     async fn after(limit: Duration) -> Duration {
@@ -157,8 +170,11 @@ mod tests {
         std::os::unix::fs::symlink("/bin/true", bin.path().join("only-here")).unwrap();
         let env = [("PATH".to_owned(), bin.path().display().to_string())];
         let argv = words(&["only-here"]);
-        assert!(run(Argv(&argv), &env, after(COMMAND_LIMIT)).await.is_ok());
-        assert!(run(Argv(&argv), &[], after(COMMAND_LIMIT)).await.is_err());
+        let run = async |env: &[(String, String)]| {
+            run(Argv(&argv), env, Output::Inherited, after(COMMAND_LIMIT)).await.is_ok()
+        };
+        assert!(run(&env).await);
+        assert!(!run(&[]).await);
     }
 
     #[test]
