@@ -238,7 +238,8 @@ fn what_a_killed_boot_role_had_fetched_is_not_in_the_way_of_the_next() -> anyhow
 fn a_boot_role_that_hangs_is_killed_and_replaced() -> anyhow::Result<()> {
     let scenario = Scenario::new()?;
     // It is stopped while it waits for its next attempt, which takes 10 s, and is given 60 s more.
-    let stop = "boot=$PPID; setsid sh -c \"sleep 2; kill -STOP $boot\" & exit 7";
+    // A failing command's process group is killed: who is to outlive it has one of its own.
+    let stop = "boot=$PPID; setsid sh -c \"(sleep 2; kill -STOP $boot) &\"; exit 7";
     scenario.document(document::commands(&[], &[&["/bin/sh", "-c", stop]]));
     let mut vm = scenario.boot()?;
     vm.expect("exit status 7; next try in 10s")?;

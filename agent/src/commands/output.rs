@@ -238,6 +238,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_command_that_succeeds_leaves_running_goes_on_and_is_heard() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut screen = Screen::new();
+        let daemon = format!("{{ read word < {}; echo $word; }} &", fifo.display());
+        screen.run(&daemon).await.unwrap();
+        std::fs::write(&fifo, "late\n").unwrap();
+        assert_eq!(screen.shown().await, "late\n");
+    }
+
+    #[tokio::test]
     async fn a_command_knows_the_pipe_that_leads_to_the_console() {
         let mut screen = Screen::new();
         let script =
