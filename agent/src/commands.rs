@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use self::output::Copying;
+use crate::spawn;
 use crate::watch;
 
 pub(crate) use self::output::Output;
@@ -98,7 +99,8 @@ pub(crate) async fn run(
         .process_group(0)
         .kill_on_drop(true);
     let mut copying = Copying::prepare(&mut command, output);
-    let spawned = command.spawn();
+    // We are dispensable when memory is short; a flasher in the middle of a chip is not.
+    let spawned = spawn::with_common_oom_score(|| command.spawn());
     drop(command);
     let mut child = spawned.map_err(|source| Error::Start { argv: shown(), source })?;
     let group = Group::of(&child);
