@@ -18,10 +18,12 @@ use crate::clock::Clock;
 use crate::commands::{self, Argv, COMMAND_LIMIT, Output};
 use crate::fetch::Fetch;
 use crate::hold;
-use crate::kexec::DOWNLOADS_VARIABLE;
+use crate::kexec::{self, DOWNLOADS_VARIABLE};
+use crate::pid1::Pid1;
 use crate::report::{self, Outcome};
 use crate::resolve::{self, AddKargs};
 use crate::retry::Transient;
+use crate::sys::Linux;
 use crate::verify::Verified;
 use crate::watch::Watch;
 use crate::wishes::Wishes;
@@ -85,6 +87,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     /// Makes the attempt and reports how it went; one that the operator ends is nobody's failure.
     pub(crate) async fn run(&self, kargs: &mut Kargs) -> Result<(), Error> {
         self.watch.board.attempt();
+        self.begin_without_a_kernel();
         let mut state = nextboot::debug_config_without_document(kargs);
         let result = self.follow_document(kargs, &mut state).await;
         self.watch.board.plan(&state);
@@ -101,6 +104,13 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
         }
         self.send_report(kargs, &outcome, &state).await;
         result
+    }
+
+    /// On another's machine, a loaded kernel is another's business.
+    fn begin_without_a_kernel(&self) {
+        if self.mode == Mode::Run && Pid1::find() == Pid1::Ours {
+            kexec::forget_loaded(&mut Linux);
+        }
     }
 
     /// `state` is what a report tells of the document, as far as we came.

@@ -175,6 +175,17 @@ fn obey(system: &mut impl System, wishes: &Wishes) -> Result<(), Error> {
     Ok(())
 }
 
+/// What an earlier attempt has loaded, and nobody entered, only takes memory from the next one.
+pub(crate) fn forget_loaded(system: &mut impl System) {
+    if !kernel_is_loaded() {
+        return;
+    }
+    match system.kexec_unload() {
+        Ok(()) => log::info!("forgot the kernel that an earlier attempt had loaded"),
+        Err(error) => log::warn!("cannot forget the loaded kernel: {error}"),
+    }
+}
+
 fn wait_for_the_end(limit: Duration) {
     let limit = Timespec::try_from(limit).unwrap_or_default();
     match rustix::event::poll(&mut [], Some(&limit)) {
