@@ -204,11 +204,7 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
     }
 
     async fn one_try(&mut self) -> Result<Trust, Cause> {
-        let mut body = self
-            .fetch
-            .open(&self.artifact.url, self.resume().as_ref())
-            .await
-            .map_err(Cause::Fetch)?;
+        let mut body = self.open().await.map_err(Cause::Fetch)?;
         let trust = self.trust(&body)?;
         // Before the room is asked for: a restart gives back what the last try has used.
         let download = self.download_from(body.start_bytes)?;
@@ -222,6 +218,19 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
         self.furthest_bytes = self.furthest_bytes.max(download.length_bytes());
         self.download = Some(download);
         received.map(|()| trust)
+    }
+
+    /// Asks for the rest, if there is a begin, and otherwise or failing that for all of it.
+    async fn open(&self) -> Result<Body, fetch::Error> {
+        let Artifact { url, .. } = self.artifact;
+        if let Some(resume) = self.resume() {
+            if let Some(body) = self.fetch.reopen(url, &resume).await? {
+                return Ok(body);
+            }
+            // Another request may take all its time too.
+            (self.machine.alive)(QUIET_LIMIT);
+        }
+        self.fetch.open(url).await
     }
 
     /// Only with a version's name can the rest be asked for. Two versions may have the same date: no

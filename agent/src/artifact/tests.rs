@@ -307,6 +307,8 @@ async fn two_versions_of_a_file_are_never_joined() {
         let lab = Lab::new(Server::tls(Flaw::None, script).await);
         lab.fetch(None).await.files.unwrap_err();
         assert_eq!(lab.ranges()[..3], [None, Some("bytes=4-".to_owned()), None]);
+        let within = [180, 181, 180, 180].map(Duration::from_secs);
+        assert_eq!(lab.announced.borrow()[..4], within, "before each request and the pause");
     }
 }
 

@@ -237,25 +237,16 @@ impl Fetch for Https {
         Ok(())
     }
 
-    async fn open(&self, url: &str, resume: Option<&Resume>) -> Result<Body, Error> {
+    async fn open(&self, url: &str) -> Result<Body, Error> {
         let hop = Hop { method: Method::GET, url: http_url(url)? };
-        if let Some(resume) = resume
-            && let Some(body) = self.resumed(&hop, resume).await?
-        {
-            return Ok(body);
-        }
-        let answer =
-            within(self.open_limit(), &hop, self.ask(hop.clone(), Payload::Nothing)).await?;
-        Ok(self.body(answer))
+        let asked = self.ask(hop.clone(), Payload::Nothing);
+        Ok(self.body(within(self.open_limit(), &hop, asked).await?))
     }
-}
 
-impl Https {
-    /// The rest of a file, or all of it if it has changed; `None` if the server's answer to the
-    /// question for a rest is of no use.
-    async fn resumed(&self, hop: &Hop, resume: &Resume) -> Result<Option<Body>, Error> {
+    async fn reopen(&self, url: &str, resume: &Resume) -> Result<Option<Body>, Error> {
+        let hop = Hop { method: Method::GET, url: http_url(url)? };
         let asked = self.ask(hop.clone(), Payload::Resume(resume));
-        let answer = match within(self.open_limit(), hop, asked).await {
+        let answer = match within(self.open_limit(), &hop, asked).await {
             Ok(answer) => answer,
             Err(Error { cause: Cause::Status(StatusCode::RANGE_NOT_SATISFIABLE), .. }) => {
                 return Ok(None);
