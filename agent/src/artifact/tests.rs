@@ -114,11 +114,14 @@ fn digits(_: &Request) -> Vec<Step> {
     answer("200 OK", &[], b"0123456789")
 }
 
+/// What the server sends to a request, whatever it is.
+type Answer = fn() -> Vec<Step>;
+
 /// Sends 4 of 10 bytes, then does `step`; a request for the rest gets `rest`.
 fn breaks_after_4(
     step: Step,
     validator: &'static str,
-    rest: fn() -> Vec<Step>,
+    rest: Answer,
 ) -> impl Fn(&Request) -> Vec<Step> {
     move |request| {
         if request.headers.contains_key("range") {
@@ -213,7 +216,7 @@ async fn tries_end_at_the_deadline() {
 #[tokio::test]
 async fn a_transfer_that_breaks_goes_on_where_it_stopped() {
     for step in [Step::Silence, Step::Reset, Step::Pause(Duration::ZERO)] {
-        let versions: [(_, fn() -> Vec<Step>); 2] = [
+        let versions: [(_, Answer); 2] = [
             ("ETag: \"v1\"", the_rest_of_v1),
             ("Last-Modified: Thu, 20 Nov 2025 13:14:05 GMT", the_rest),
         ];
@@ -234,7 +237,7 @@ async fn a_transfer_that_breaks_goes_on_where_it_stopped() {
 
 #[tokio::test]
 async fn a_file_that_has_changed_meanwhile_is_taken_from_its_begin() {
-    let rests: [fn() -> Vec<Step>; 2] = [
+    let rests: [Answer; 2] = [
         // If-Range does not hold: the whole file.
         || answer("200 OK", &[], b"0123456789"),
         // The server counts otherwise than we do: of no use.
@@ -297,7 +300,7 @@ async fn a_server_that_is_not_proved_gets_no_file_taken() {
 #[tokio::test]
 async fn two_versions_of_a_file_are_never_joined() {
     // Servers that know ranges and no If-Range, and got another file meanwhile.
-    let rests: [fn() -> Vec<Step>; 3] = [
+    let rests: [Answer; 3] = [
         || the_rest_of_another(&["Content-Range: bytes 4-9/10", "ETag: \"v2\""]),
         || the_rest_of_another(&["Content-Range: bytes 4-9/10"]),
         || the_rest_of_another(&["Content-Range: bytes 4-10/11", "ETag: \"v1\""]),
