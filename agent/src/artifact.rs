@@ -5,7 +5,7 @@
 //! what is there kept; otherwise it begins again.
 
 use crate::clock::Clock;
-use crate::fetch::{self, Body, Fetch, Resume, shown_text};
+use crate::fetch::{self, Body, Fetch, Resume, Validator, shown_text};
 use crate::memory::{self, Room};
 use crate::progress::{self, Progress, Tick};
 use crate::retry::{Backoff, Transient, Tries};
@@ -137,9 +137,10 @@ struct Transfer<'a, F, C> {
     artifact: &'a Artifact,
     url: String,
     progress: Progress,
-    /// What has arrived, and what the server calls that version of the file.
+    /// What has arrived, and what the server has told of that version of the file.
     download: Option<Download>,
-    validator: Option<String>,
+    validator: Option<Validator>,
+    total_bytes: Option<u64>,
     /// How much has arrived in the best try.
     furthest_bytes: u64,
 }
@@ -155,6 +156,7 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
             progress: Progress::new(&artifact.name, clock.now()),
             download: None,
             validator: None,
+            total_bytes: None,
             furthest_bytes: 0,
         }
     }
@@ -202,17 +204,14 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
     }
 
     async fn one_try(&mut self) -> Result<Trust, Cause> {
-        let mut body = self
-            .fetch
-            .open(&self.artifact.url, self.resume().as_ref())
-            .await
-            .map_err(Cause::Fetch)?;
+        let mut body = self.open().await.map_err(Cause::Fetch)?;
         let trust = self.trust(&body)?;
         // Before the room is asked for: a restart gives back what the last try has used.
         let download = self.download_from(body.start_bytes)?;
         self.check_room(rest_bytes(&body))?;
         self.tell_begin(&body);
         self.validator = body.validator.take();
+        self.total_bytes = body.total_bytes;
         let mut writer = Writer::new(download, self.machine.processors);
         let received = self.receive(&mut body, &mut writer).await;
         let download = writer.stop().await.map_err(|error| self.verify_error(error))?;
@@ -221,11 +220,27 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
         received.map(|()| trust)
     }
 
-    /// Only with a version's name can the rest be asked for.
+    /// Asks for the rest, if there is a begin, and otherwise or failing that for all of it.
+    async fn open(&self) -> Result<Body, fetch::Error> {
+        let Artifact { url, .. } = self.artifact;
+        if let Some(resume) = self.resume() {
+            if let Some(body) = self.fetch.reopen(url, &resume).await? {
+                return Ok(body);
+            }
+            // Another request may take all its time too.
+            (self.machine.alive)(QUIET_LIMIT);
+        }
+        self.fetch.open(url).await
+    }
+
+    /// Only with a version's name can the rest be asked for. Two versions may have the same date: no
+    /// digest would tell that they were joined.
     fn resume(&self) -> Option<Resume> {
         let from_bytes = self.download.as_ref()?.length_bytes();
         let validator = self.validator.clone()?;
-        (from_bytes > 0).then_some(Resume { from_bytes, validator })
+        let is_proof = self.artifact.sha256.is_some() || matches!(validator, Validator::ETag(_));
+        let total_bytes = self.total_bytes;
+        (from_bytes > 0 && is_proof).then_some(Resume { from_bytes, validator, total_bytes })
     }
 
     fn trust(&self, body: &Body) -> Result<Trust, Cause> {

@@ -15,14 +15,16 @@ use agent_types::redact::redact_words;
 use crate::artifact::{self, Artifact, Machine};
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::commands::{self, Argv, COMMAND_LIMIT};
+use crate::commands::{self, Argv, COMMAND_LIMIT, Output};
 use crate::evidence::Evidence;
 use crate::fetch::Fetch;
 use crate::hold;
-use crate::kexec::DOWNLOADS_VARIABLE;
+use crate::kexec::{self, DOWNLOADS_VARIABLE};
+use crate::pid1::Pid1;
 use crate::report::{self, Outcome, Report};
 use crate::resolve::{self, AddKargs};
 use crate::retry::Transient;
+use crate::sys::Linux;
 use crate::verify::Verified;
 use crate::watch::Watch;
 use crate::wishes::Wishes;
@@ -57,6 +59,8 @@ pub(crate) struct Attempt<'a, F, C> {
     pub(crate) report: &'a str,
     /// What the first report tells of earlier boots.
     pub(crate) evidence: &'a Evidence,
+    /// Where commands print.
+    pub(crate) output: Output<'a>,
     pub(crate) mode: Mode,
 }
 
@@ -86,6 +90,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     /// Makes the attempt and reports how it went; one that the operator ends is nobody's failure.
     pub(crate) async fn run(&self, kargs: &mut Kargs) -> Result<(), Error> {
         self.watch.board.attempt();
+        self.begin_without_a_kernel();
         let mut state = nextboot::debug_config_without_document(kargs);
         let result = self.follow_document(kargs, &mut state).await;
         self.watch.board.plan(&state);
@@ -102,6 +107,13 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
         }
         self.send_report(kargs, &outcome, &state).await;
         result
+    }
+
+    /// On another's machine, a loaded kernel is another's business.
+    fn begin_without_a_kernel(&self) {
+        if self.mode == Mode::Run && Pid1::find() == Pid1::Ours {
+            kexec::forget_loaded(&mut Linux);
+        }
     }
 
     /// `state` is what a report tells of the document, as far as we came.
@@ -153,7 +165,8 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
                 return Err(Error::NewAttempt);
             }
             show(command);
-            commands::run(Argv(command), &env, self.time_for(program)).await?;
+            let time = self.time_for(program);
+            commands::run(Argv(command), &env, self.output, time).await?;
         }
         Ok(())
     }

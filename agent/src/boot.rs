@@ -18,6 +18,8 @@ use crate::attempt::{self, Attempt, Mode};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
+use crate::commands::Output;
+use crate::downloads::{self, DOWNLOADS};
 use crate::evidence::Evidence;
 use crate::fetch::{Https, Settings};
 use crate::hold::{self, Next, Operators, Pauses};
@@ -46,8 +48,6 @@ const ATTEMPTS: Backoff = Backoff {
 const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 /// What PID 1 waits longer than we do ourselves.
 const MARGIN: Duration = Duration::from_secs(60);
-/// Commands and files go here unless `TMPDIR` says otherwise.
-const DOWNLOADS: &str = "/tmp";
 const CMDLINE: &str = "/proc/cmdline";
 
 impl Transient for network::Error {
@@ -60,6 +60,7 @@ impl Transient for network::Error {
 /// Runs the role; the exit code is for PID 1.
 pub(crate) fn run(_arguments: &[String]) -> ExitCode {
     let watch = Watch::from_env().on(Board::open(Path::new(state::DIRECTORY)));
+    empty_downloads();
     let (consoles, wishes) = (Consoles::default(), wishes());
     let operators = Operators { watch: &watch, consoles: &consoles, wishes: &wishes };
     let end = tokio::runtime::Builder::new_current_thread()
@@ -73,6 +74,13 @@ pub(crate) fn run(_arguments: &[String]) -> ExitCode {
             log::error!("{}", Chain(error.as_ref()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A killed boot role has left its files. Documents without files can be followed in any case.
+fn empty_downloads() {
+    if let Err(error) = downloads::empty(Path::new(DOWNLOADS)) {
+        log::warn!("{}", Chain(&error));
     }
 }
 
@@ -215,6 +223,7 @@ impl Boot<'_> {
             add_kargs: add_kargs(action),
             report: self.params.report,
             evidence: self.evidence,
+            output: Output::of_the_machine(),
             mode: Mode::Run,
         };
         self.until_one_works(&attempt, uplink).await

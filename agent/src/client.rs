@@ -18,6 +18,7 @@ use crate::attempt::{Attempt, Mode};
 use crate::boot::processors;
 use crate::chain::Chain;
 use crate::clock::Monotonic;
+use crate::commands::Output;
 use crate::evidence::Evidence;
 use crate::fetch::{Https, Settings};
 use crate::memory::MEMINFO;
@@ -109,6 +110,7 @@ async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
         add_kargs: if flags.add_kargs { AddKargs::Yes } else { AddKargs::No },
         report: &flags.report,
         evidence: &Evidence::of_this_machine(),
+        output: Output::Inherited,
         mode: if flags.dry_run { Mode::DryRun } else { Mode::Run },
     };
     let mut tries = Tries::new(&Monotonic, if flags.retry { ATTEMPTS } else { ONE_ATTEMPT });

@@ -1,8 +1,12 @@
 //! Runs the commands of a boot document, one after another, up to the first that fails.
 //!
 //! On entry every command is complete: templates are evaluated and files are in place. A command
-//! inherits the console and our environment, with the document's own on top; the program is looked
-//! up in the document's `PATH`. On return nothing that it started in its process group is running.
+//! inherits our environment, with the document's own on top; the program is looked up in the
+//! document's `PATH`. On return a command that succeeded may have left processes running, as daemons
+//! are started on purpose and always were. What did not succeed is tried again as a whole: nothing
+//! of its process group is running.
+
+mod output;
 
 use std::fmt;
 use std::io;
@@ -10,11 +14,17 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use agent_types::redact::redact_words;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
+use self::output::Copying;
+use crate::spawn;
 use crate::watch;
+
+pub(crate) use self::output::Output;
 
 /// The original client's limit for one command; flashing a slow chip is the longest known.
 pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
@@ -23,7 +33,7 @@ pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Argv<'a>(pub(crate) &'a [String]);
 
-/// Why a command did not succeed.
+/// Why a command did not succeed; `argv` is without its secrets, as it may be shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// There is no program to run.
@@ -72,48 +82,77 @@ impl fmt::Display for Argv<'_> {
 pub(crate) async fn run(
     argv: Argv<'_>,
     env: &[(String, String)],
+    output: Output<'_>,
     over: impl Future<Output = Duration>,
 ) -> Result<(), Error> {
-    let shown = || format!("[{argv}]");
+    let shown = || format!("[{}]", Argv(&redact_words(argv.0)));
     let Some((program, arguments)) = argv.0.split_first() else {
         return Err(Error::Empty { argv: shown() });
     };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         // Ours alone: its number means something else in the command.
         .env_remove(watch::VARIABLE)
         .envs(env.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| Error::Start { argv: shown(), source })?;
-    let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-    let ended = tokio::select! {
-        ended = child.wait() => ended,
-        limit = over => {
-            kill_group(group);
-            return Err(Error::TooLong { argv: shown(), limit });
-        }
+        .kill_on_drop(true);
+    let mut copying = Copying::prepare(&mut command, output);
+    // We are dispensable when memory is short; a flasher in the middle of a chip is not.
+    let spawned = spawn::with_common_oom_score(|| command.spawn());
+    drop(command);
+    let mut child = spawned.map_err(|source| Error::Start { argv: shown(), source })?;
+    let group = Group::of(&child);
+    let result = tokio::select! {
+        ended = child.wait() => match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Error::Ended { argv: shown(), end: End(status) }),
+            Err(source) => Err(Error::Wait { argv: shown(), source }),
+        },
+        limit = over => Err(Error::TooLong { argv: shown(), limit }),
+        never = copying.go_on() => match never {},
     };
-    match ended {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::Ended { argv: shown(), end: End(status) }),
-        Err(source) => Err(Error::Wait { argv: shown(), source }),
+    match result {
+        Ok(()) => group.leave(),
+        Err(_) => drop(group),
+    }
+    copying.finish().await;
+    result
+}
+
+/// A command and all that it started, without those who made a group of their own. Killed when
+/// dropped: two flashers on one card would be the end of it.
+#[derive(Debug)]
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(leader: &Child) -> Self {
+        Self(leader.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
+    }
+
+    /// Lets it run.
+    fn leave(mut self) {
+        self.0 = None;
     }
 }
 
-/// Ends what the command started along with the command itself.
-fn kill_group(group: Option<Pid>) {
-    let Some(group) = group else { return };
-    if let Err(error) = killpg(group, Signal::SIGKILL) {
-        log::debug!("cannot kill process group {group}: {error}");
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(group) = self.0 else { return };
+        match killpg(group, Signal::SIGKILL) {
+            // Nobody is left.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => log::debug!("cannot kill process group {group}: {error}"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    use rustix::process::PidfdFlags;
 
     fn words(argv: &[&str]) -> Vec<String> {
         argv.iter().map(ToString::to_string).collect()
@@ -121,7 +160,9 @@ mod tests {
 
     async fn outcome(argv: &[&str], limit: Duration) -> Result<(), String> {
         let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
-        run(Argv(&words(argv)), &env, after(limit)).await.map_err(|error| error.to_string())
+        run(Argv(&words(argv)), &env, Output::Inherited, after(limit))
+            .await
+            .map_err(|error| error.to_string())
     }
 
     async fn after(limit: Duration) -> Duration {
@@ -156,8 +197,11 @@ mod tests {
         std::os::unix::fs::symlink("/bin/true", bin.path().join("only-here")).unwrap();
         let env = [("PATH".to_owned(), bin.path().display().to_string())];
         let argv = words(&["only-here"]);
-        assert!(run(Argv(&argv), &env, after(COMMAND_LIMIT)).await.is_ok());
-        assert!(run(Argv(&argv), &[], after(COMMAND_LIMIT)).await.is_err());
+        let run = async |env: &[(String, String)]| {
+            run(Argv(&argv), env, Output::Inherited, after(COMMAND_LIMIT)).await.is_ok()
+        };
+        assert!(run(&env).await);
+        assert!(!run(&[]).await);
     }
 
     #[test]
@@ -165,18 +209,25 @@ mod tests {
         assert_eq!(Argv(&words(&["/sbin/kexec", "a b"])).to_string(), r#""/sbin/kexec" "a b""#);
     }
 
+    /// A process that was killed needs a moment; one that was not would live longer than we wait.
+    fn has_ended(pid: i32) -> bool {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
+            return true;
+        };
+        let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let mut polled = [PollFd::new(&process, PollFlags::IN)];
+        rustix::event::poll(&mut polled, Some(&limit)).unwrap() == 1
+    }
+
     #[tokio::test]
-    async fn nothing_that_a_command_started_in_its_group_outlives_it() {
+    async fn nothing_that_a_failing_command_started_in_its_group_outlives_it() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pid").display().to_string();
-        let script = format!("sleep 99 & echo $! > {file}; exit 1");
+        let script = format!("sleep 999 & echo $! > {file}; exit 1");
         outcome(&["sh", "-c", &script], Duration::from_secs(60)).await.unwrap_err();
         let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
-        // A killed process is a zombie until its parent reaps it, or gone.
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let runs = state.contains(") S ") || state.contains(") R ");
-        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
-        assert!(!runs, "still there: {state}");
+        assert!(has_ended(pid), "still there");
     }
 
     #[tokio::test]

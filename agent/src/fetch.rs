@@ -16,7 +16,7 @@ pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use body::{Body, OverTls, Resume};
+pub(crate) use body::{Body, OverTls, Resume, Validator};
 pub(crate) use error::Error;
 pub(crate) use https::{Https, Settings};
 pub(crate) use shown::shown_text;
@@ -38,6 +38,10 @@ pub(crate) trait Fetch {
     /// Sends a report; what the server says to it, other than its status, is ignored.
     async fn post_form(&self, url: &str, fields: &[(&str, &str)]) -> Result<(), Error>;
 
-    /// Begins to get a file, where `resume` says if the server can do that.
-    async fn open(&self, url: &str, resume: Option<&Resume>) -> Result<Body, Error>;
+    /// Begins to get a file.
+    async fn open(&self, url: &str) -> Result<Body, Error>;
+
+    /// Begins to get the rest of a file, or all of it if it has changed; `None` if the server's
+    /// answer is of no use for that.
+    async fn reopen(&self, url: &str, resume: &Resume) -> Result<Option<Body>, Error>;
 }

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use agent_types::redact::redact;
+
 use crate::chain::Chain;
 use crate::clock::{Clock, Monotonic};
 use crate::retry::{Transient, Tries};
@@ -84,7 +86,7 @@ pub(crate) async fn pause<E: Error + Transient>(
         _ if wishes.is_new_attempt_wanted() => Next::Anew,
         Ok(()) => Next::Again,
         Err(error) => {
-            log::error!("{what}: {}: giving up", Chain(&error));
+            log::error!("{what}: {}: giving up", redact(&Chain(&error).to_string()));
             Next::GiveUp
         }
     }

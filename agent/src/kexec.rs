@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent_types::redact::redact;
 use rustix::event::Timespec;
 
 use self::arguments::{CmdlineBase, NextKernel, Request, Then};
@@ -76,10 +77,15 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     match carry_out(&mut Linux, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("kexec: {}", Chain(&error));
+            log::error!("{}", line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A word too many is often a piece of a command line, with a session in it.
+fn line(error: &Error) -> String {
+    format!("kexec: {}", redact(&Chain(error).to_string()))
 }
 
 fn carry_out(system: &mut impl System, arguments: &[String]) -> Result<(), Error> {
@@ -189,6 +195,17 @@ fn obey(system: &mut impl System, wishes: &Wishes) -> Result<(), Error> {
     Ok(())
 }
 
+/// What an earlier attempt has loaded, and nobody entered, only takes memory from the next one.
+pub(crate) fn forget_loaded(system: &mut impl System) {
+    if !kernel_is_loaded() {
+        return;
+    }
+    match system.kexec_unload() {
+        Ok(()) => log::info!("forgot the kernel that an earlier attempt had loaded"),
+        Err(error) => log::warn!("cannot forget the loaded kernel: {error}"),
+    }
+}
+
 fn wait_for_the_end(limit: Duration) {
     let limit = Timespec::try_from(limit).unwrap_or_default();
     match rustix::event::poll(&mut [], Some(&limit)) {
@@ -213,6 +230,16 @@ mod tests {
         wishes.retry().unwrap();
         assert!(matches!(obey(&mut system, &wishes), Err(Error::NewAttempt)));
         assert_eq!(system.calls, [Call::KexecUnload]);
+    }
+
+    #[test]
+    fn a_piece_of_a_command_line_tells_no_session() {
+        let arguments = ["vmlinuz", "epoxy.stage3=https://s/v1/boot/h/5e5510n/stage3"];
+        let error = carry_out(&mut FakeSystem::default(), &arguments.map(str::to_owned));
+        assert_eq!(
+            line(&error.unwrap_err()),
+            "kexec: expected one kernel, got vmlinuz and epoxy.stage3=https://s/v1/boot/h/…/stage3"
+        );
     }
 
     #[test]

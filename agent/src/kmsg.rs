@@ -13,6 +13,7 @@ mod consoles;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -189,7 +190,7 @@ impl Log for Kmsg {
 }
 
 /// Never waits: neither for a modem to answer on open nor for a peer to take bytes.
-fn open_for_writing(path: &Path) -> io::Result<File> {
+pub(crate) fn open_for_writing(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     OpenOptions::new().write(true).custom_flags(flags).open(path)
 }
@@ -197,9 +198,22 @@ fn open_for_writing(path: &Path) -> io::Result<File> {
 /// `/dev/console` is the last console of the command line under a second number.
 const DEV_CONSOLE: u64 = 5 << 8 | 1;
 
+/// Names the pipe that the boot role copies to the console, in the environment of its commands.
+const CONSOLE_PIPE: &str = "STAGE2_CONSOLE_PIPE";
+
+/// What tells a command that `pipe` leads to the console: variable and value.
+pub(crate) fn console_pipe(pipe: &OwnedFd) -> io::Result<(&'static str, String)> {
+    let pipe = rustix::fs::fstat(pipe)?;
+    Ok((CONSOLE_PIPE, format!("{}:{}", pipe.st_dev, pipe.st_ino)))
+}
+
 fn standard_error_is_a_console(consoles: &[Console]) -> bool {
     let Ok(metadata) = fs::metadata("/proc/self/fd/2") else { return true };
     let device = metadata.rdev();
+    if metadata.file_type().is_fifo() {
+        let name = format!("{}:{}", metadata.dev(), metadata.ino());
+        return std::env::var(CONSOLE_PIPE).is_ok_and(|pipe| pipe == name);
+    }
     metadata.file_type().is_char_device()
         && (device == DEV_CONSOLE || consoles.iter().any(|console| console.is(device)))
 }

@@ -12,6 +12,7 @@ mod commands;
 mod console;
 mod depart;
 mod dhcp;
+mod downloads;
 mod evidence;
 mod fetch;
 mod hold;

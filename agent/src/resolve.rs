@@ -115,7 +115,11 @@ mod tests {
             unreachable!("resolving reports nothing")
         }
 
-        async fn open(&self, _: &str, _: Option<&Resume>) -> Result<Body, fetch::Error> {
+        async fn open(&self, _: &str) -> Result<Body, fetch::Error> {
+            unreachable!("resolving fetches no files")
+        }
+
+        async fn reopen(&self, _: &str, _: &Resume) -> Result<Option<Body>, fetch::Error> {
             unreachable!("resolving fetches no files")
         }
     }

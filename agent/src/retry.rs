@@ -5,6 +5,7 @@
 
 use crate::chain::Chain;
 use crate::clock::Clock;
+use agent_types::redact::redact;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,8 @@ impl<'a, C: Clock> Tries<'a, C> {
         if !error.is_transient() || !self.has_time_left() {
             return Err(error);
         }
-        log::warn!("{what}: {}; next try in {:.0?}", Chain(&error), self.pause);
+        let reason = redact(&Chain(&error).to_string());
+        log::warn!("{what}: {reason}; next try in {:.0?}", self.pause);
         self.clock.sleep(self.pause).await;
         self.pause = (self.pause * 2).min(self.backoff.longest);
         Ok(())

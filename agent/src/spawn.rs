@@ -14,6 +14,9 @@ const OURSELVES: &str = "/proc/self/exe";
 /// Ourselves, where there is no `/proc`.
 const INIT: &str = "/init";
 
+/// A process is judged by its memory alone.
+const COMMON_OOM_SCORE: i32 = 0;
+
 /// Where the ramdisk keeps its programs; the kernel gives PID 1 none.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -37,6 +40,28 @@ pub(crate) fn begin(name: &str) -> io::Result<()> {
     rustix::thread::set_name(&CString::new(name)?)?;
     rustix::process::setsid()?;
     Ok(SigSet::empty().thread_set_mask()?)
+}
+
+/// Does `start` with the common score, which what it starts inherits.
+///
+/// Only lowered: a score below is a protection that somebody else has given.
+pub(crate) fn with_common_oom_score<T>(start: impl FnOnce() -> T) -> T {
+    let Some(own) = own_oom_score().filter(|score| *score > COMMON_OOM_SCORE) else {
+        return start();
+    };
+    let set = |score| {
+        if let Err(error) = set_oom_score("self", score) {
+            log::debug!("cannot tell the kernel whom to kill when memory is short: {error}");
+        }
+    };
+    set(COMMON_OOM_SCORE);
+    let started = start();
+    set(own);
+    started
+}
+
+fn own_oom_score() -> Option<i32> {
+    fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
 }
 
 /// How much rather than others a process is killed when memory is short: -1000 never, 1000 first.

@@ -12,9 +12,16 @@ use vmtest::vm::Vm;
 
 const PAYLOAD: &str = "/payload";
 
+/// Two thirds of what the machine has free.
+const LARGE_BYTES: u32 = 120 << 20;
+
 /// More than a socket buffers, so that a body that is cut is cut in the middle.
 fn payload() -> Vec<u8> {
-    (0..1_000_000_u32).map(|number| (number >> 3) as u8).collect()
+    bytes(1_000_000)
+}
+
+fn bytes(length: u32) -> Vec<u8> {
+    (0..length).map(|number| (number >> 3) as u8).collect()
 }
 
 /// A document that fetches `artifact` and greets.
@@ -249,7 +256,7 @@ fn a_kernel_that_is_no_kernel_is_not_entered() -> anyhow::Result<()> {
     let artifact = scenario.artifact(PAYLOAD, &payload());
     scenario.document(document::kexec(&artifact, &artifact, "", InitrdForm::OneWord));
     let mut vm = scenario.boot()?;
-    vm.expect("kexec: cannot load /tmp/vmlinuz-")?;
+    vm.expect("kexec: cannot load /tmp/boot/vmlinuz-")?;
     vm.expect(": expected an x86 kernel (bzImage), got ")?;
     vm.expect("Result: error: [\"/sbin/kexec\" \"--force\"")?;
     vm.expect("exit status 1")?;
@@ -300,10 +307,23 @@ fn a_boot_role_that_panics_is_replaced_as_soon_as_that_is_possible() -> anyhow::
 }
 
 #[test]
+fn what_a_killed_boot_role_had_fetched_is_not_in_the_way_of_the_next() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    let payload = scenario.artifact(PAYLOAD, &bytes(LARGE_BYTES));
+    let files = [("payload", &payload)];
+    scenario.document(document::commands(&files, &[&["/bin/sh", "-c", "kill -9 $PPID"]]));
+    let mut vm = scenario.boot()?;
+    vm.expect("boot role ended with signal 9 (SIGKILL): starting it again in 1 s")?;
+    scenario.document(greet_with(&payload));
+    expect_success(&mut vm)
+}
+
+#[test]
 fn a_boot_role_that_hangs_is_killed_and_replaced() -> anyhow::Result<()> {
     let scenario = Scenario::new()?;
     // It is stopped while it waits for its next attempt, which takes 10 s, and is given 60 s more.
-    let stop = "boot=$PPID; setsid sh -c \"sleep 2; kill -STOP $boot\" & exit 7";
+    // A failing command's process group is killed: who is to outlive it has one of its own.
+    let stop = "boot=$PPID; setsid sh -c \"(sleep 2; kill -STOP $boot) &\"; exit 7";
     scenario.document(document::commands(&[], &[&["/bin/sh", "-c", stop]]));
     let mut vm = scenario.boot()?;
     vm.expect("exit status 7; next try in 10s")?;

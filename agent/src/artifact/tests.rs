@@ -114,11 +114,14 @@ fn digits(_: &Request) -> Vec<Step> {
     answer("200 OK", &[], b"0123456789")
 }
 
+/// What the server sends to a request, whatever it is.
+type Answer = fn() -> Vec<Step>;
+
 /// Sends 4 of 10 bytes, then does `step`; a request for the rest gets `rest`.
 fn breaks_after_4(
     step: Step,
     validator: &'static str,
-    rest: fn() -> Vec<Step>,
+    rest: Answer,
 ) -> impl Fn(&Request) -> Vec<Step> {
     move |request| {
         if request.headers.contains_key("range") {
@@ -131,6 +134,10 @@ fn breaks_after_4(
 
 fn the_rest() -> Vec<Step> {
     answer("206 Partial Content", &["Content-Range: bytes 4-9/10"], b"456789")
+}
+
+fn the_rest_of_v1() -> Vec<Step> {
+    answer("206 Partial Content", &["Content-Range: bytes 4-9/10", "ETag: \"v1\""], b"456789")
 }
 
 #[tokio::test]
@@ -209,8 +216,12 @@ async fn tries_end_at_the_deadline() {
 #[tokio::test]
 async fn a_transfer_that_breaks_goes_on_where_it_stopped() {
     for step in [Step::Silence, Step::Reset, Step::Pause(Duration::ZERO)] {
-        for validator in ["ETag: \"v1\"", "Last-Modified: Thu, 20 Nov 2025 13:14:05 GMT"] {
-            let script = breaks_after_4(step.clone(), validator, the_rest);
+        let versions: [(_, Answer); 2] = [
+            ("ETag: \"v1\"", the_rest_of_v1),
+            ("Last-Modified: Thu, 20 Nov 2025 13:14:05 GMT", the_rest),
+        ];
+        for (validator, rest) in versions {
+            let script = breaks_after_4(step.clone(), validator, rest);
             let mut lab = Lab::new(Server::plain(script).await);
             if let Step::Silence = step {
                 lab.stall = Duration::from_millis(500);
@@ -226,11 +237,11 @@ async fn a_transfer_that_breaks_goes_on_where_it_stopped() {
 
 #[tokio::test]
 async fn a_file_that_has_changed_meanwhile_is_taken_from_its_begin() {
-    let rests: [fn() -> Vec<Step>; 2] = [
+    let rests: [Answer; 2] = [
         // If-Range does not hold: the whole file.
         || answer("200 OK", &[], b"0123456789"),
         // The server counts otherwise than we do: of no use.
-        || answer("206 Partial Content", &["Content-Range: bytes 5-9/10"], b"56789"),
+        || answer("206 Partial Content", &["Content-Range: bytes 5-9/10", "ETag: \"a\""], b"56789"),
     ];
     let lab = Lab::new(Server::plain(breaks_after_4(Step::Reset, "ETag: \"a\"", rests[0])).await);
     let expected = Outcome { slept_secs: vec![1], ..Outcome::at_once("0123456789") };
@@ -288,13 +299,38 @@ async fn a_server_that_is_not_proved_gets_no_file_taken() {
 
 #[tokio::test]
 async fn two_versions_of_a_file_are_never_joined() {
-    // A server that knows ranges and no If-Range, and got another file meanwhile.
-    fn the_rest_of_another() -> Vec<Step> {
-        let headers = ["Content-Range: bytes 4-9/10", "ETag: \"v2\""];
-        answer("206 Partial Content", &headers, b"efghij")
+    // Servers that know ranges and no If-Range, and got another file meanwhile.
+    let rests: [Answer; 3] = [
+        || the_rest_of_another(&["Content-Range: bytes 4-9/10", "ETag: \"v2\""]),
+        || the_rest_of_another(&["Content-Range: bytes 4-9/10"]),
+        || the_rest_of_another(&["Content-Range: bytes 4-10/11", "ETag: \"v1\""]),
+    ];
+    for rest in rests {
+        let script = breaks_after_4(Step::Reset, "ETag: \"v1\"", rest);
+        let lab = Lab::new(Server::tls(Flaw::None, script).await);
+        lab.fetch(None).await.files.unwrap_err();
+        assert_eq!(lab.ranges()[..3], [None, Some("bytes=4-".to_owned()), None]);
+        let within = [180, 181, 180, 180].map(Duration::from_secs);
+        assert_eq!(lab.announced.borrow()[..4], within, "before each request and the pause");
     }
-    let script = breaks_after_4(Step::Reset, "ETag: \"v1\"", the_rest_of_another);
+}
+
+fn the_rest_of_another(headers: &[&str]) -> Vec<Step> {
+    answer("206 Partial Content", headers, b"efghij")
+}
+
+#[tokio::test]
+async fn a_date_does_not_prove_that_a_file_without_a_digest_is_the_same() {
+    let date = "Last-Modified: Thu, 20 Nov 2025 13:14:05 GMT";
+    let script = breaks_after_4(Step::Reset, date, the_rest);
     let lab = Lab::new(Server::tls(Flaw::None, script).await);
-    let joined = Outcome { slept_secs: vec![1], ..Outcome::at_once("0123efghij") };
-    assert_ne!(lab.fetch(None).await, joined, "half of v1 and half of v2 is taken as verified");
+    lab.fetch(None).await.files.unwrap_err();
+    assert_eq!(lab.ranges(), [None, None, None]);
+}
+
+#[tokio::test]
+async fn a_part_that_nobody_asked_for_is_not_taken_for_the_file() {
+    let lab = Lab::new(Server::tls(Flaw::None, |_| the_rest_of_v1()).await);
+    let line = "cannot fetch kernel: cannot GET BASE/k: expected all of it, got a part (HTTP 206)";
+    assert_eq!(lab.fetch(None).await, Outcome::refused(line));
 }

@@ -65,6 +65,9 @@ pub(crate) enum Cause {
     /// The server has answered that it will not.
     #[error("HTTP {0}")]
     Status(StatusCode),
+    /// A piece of something, which was not asked for.
+    #[error("expected all of it, got a part (HTTP 206)")]
+    UnaskedPart,
     /// The server has sent us where we do not go.
     #[error(transparent)]
     Redirect(redirect::Refusal),
@@ -136,6 +139,7 @@ impl Transient for Error {
             | Cause::Setup(_)
             | Cause::Certificate(_)
             | Cause::Handshake(_)
+            | Cause::UnaskedPart
             | Cause::Redirect(_)
             | Cause::TooLong(_)
             | Cause::File(_) => false,

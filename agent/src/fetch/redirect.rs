@@ -4,7 +4,7 @@
 //! `Location` is an answer like any other; the tenth is refused. Two rules are ours: https never
 //! leads to http, and a request that was made before is a loop.
 
-use super::shown::shown;
+use super::shown::{shown, shown_text};
 use reqwest::{Method, StatusCode, Url};
 
 /// As Go's `defaultCheckRedirect`: "stopped after 10 redirects".
@@ -89,7 +89,7 @@ fn method(status: StatusCode, before: &Method) -> Option<Method> {
 }
 
 fn target(from: &Url, location: &[u8]) -> Result<Url, Refusal> {
-    let refusal = || Refusal::Location { to: String::from_utf8_lossy(location).into_owned() };
+    let refusal = || Refusal::Location { to: shown_text(&String::from_utf8_lossy(location)) };
     let text = std::str::from_utf8(location).map_err(|_| refusal())?;
     let url = from.join(text).map_err(|_| refusal())?;
     match url.scheme() {
@@ -143,6 +143,7 @@ mod tests {
         for (location, refusal) in [
             ("http://a/b", Refusal::ToPlainHttp { to: "http://a/b".to_owned() }),
             ("file:///etc/passwd", Refusal::Location { to: "file:///etc/passwd".to_owned() }),
+            ("ftp://u:pw@a/b?token=x", Refusal::Location { to: "ftp://a/b".to_owned() }),
             ("https://[", Refusal::Location { to: "https://[".to_owned() }),
         ] {
             assert_eq!(after(307, location), Err(refusal));

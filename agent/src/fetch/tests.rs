@@ -292,7 +292,7 @@ async fn what_came_over_plain_http_at_first_has_no_proof_of_the_server() {
     let to = format!("Location: {}/x", server.base);
     let plain = Server::plain(move |_| answer("302 Found", &[&to], b"")).await;
     let https = https(settings(&server));
-    let proof = async |url: &str| https.open(url, None).await.unwrap().over_tls.is_some();
+    let proof = async |url: &str| https.open(url).await.unwrap().over_tls.is_some();
     assert!(!proof(&format!("{}/x", plain.base)).await);
     assert!(proof(&format!("{}/x", server.base)).await);
 }
@@ -407,7 +407,7 @@ async fn what_is_no_url_is_an_error() {
         for error in [
             https.document(Document::Action, text).await.unwrap_err(),
             https.post_form(text, &[]).await.unwrap_err(),
-            https.open(text, None).await.unwrap_err(),
+            https.open(text).await.unwrap_err(),
         ] {
             assert!(!error.is_transient(), "{text:?}: {}", Chain(&error));
         }
