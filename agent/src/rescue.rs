@@ -9,6 +9,7 @@
 //! <https://github.com/openssh/openssh-portable/blob/master/PROTOCOL>.
 
 mod access;
+mod addresses;
 mod admission;
 mod authorized_keys;
 mod connection;
@@ -29,6 +30,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::chain::Chain;
+use addresses::Addresses;
 use host_key::HostKey;
 use options::{Server, Task};
 
@@ -76,8 +78,33 @@ async fn listen(server: Server) -> Result<(), Box<dyn Error>> {
     }
     let host_key = host_key(&server)?;
     log::info!("ssh: host key {}", host_key.fingerprint());
-    log::info!("ssh: known_hosts: {}", host_key.known_hosts(&server.names)?);
-    listener::serve(listeners, server, host_key.hand_over()?).await;
+    let for_children = host_key.hand_over()?;
+    let names = server.names.clone();
+    tokio::join!(listener::serve(listeners, server, for_children), introduce(&host_key, names));
+    Ok(())
+}
+
+/// Tells operators what to put into their `known_hosts`, again whenever there is a new address.
+async fn introduce(host_key: &HostKey, names: Vec<String>) {
+    let told = match names.is_empty() {
+        true => introduce_by_address(host_key).await,
+        false => tell(host_key, &names),
+    };
+    if let Err(error) = told {
+        log::warn!("ssh: no line for known_hosts: {}", Chain(&*error));
+    }
+}
+
+async fn introduce_by_address(host_key: &HostKey) -> Result<(), Box<dyn Error>> {
+    let mut addresses = Addresses::watch()?;
+    loop {
+        let names: Vec<_> = addresses.next().await?.iter().map(ToString::to_string).collect();
+        tell(host_key, &names)?;
+    }
+}
+
+fn tell(host_key: &HostKey, names: &[String]) -> Result<(), Box<dyn Error>> {
+    log::info!("ssh: known_hosts: {}", host_key.known_hosts(names)?);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use mkinitramfs::cli::Cli;
 
 use crate::cache;
 use crate::certificate::Authority;
+use crate::operator::Operator;
 
 /// Names the agent to be packed; `make test` sets it.
 pub const AGENT: &str = "STAGE2_AGENT";
@@ -50,8 +51,29 @@ impl Image {
         let directory = std::env::current_exe()?.with_extension("image");
         fs::create_dir_all(&directory)?;
         let _lock = cache::lock(&directory.join("lock"))?;
-        let authority = Authority::open(&directory)?;
-        pack(SPECIFICATION.as_ref(), agent, &directory, &[])?;
+        Self::pack_in(&directory, SPECIFICATION.as_ref(), agent, &[])
+    }
+
+    /// Packs an image that lets this operator in into `directory`, from a specification.
+    pub fn for_operator(
+        directory: &Path,
+        specification: &Path,
+        operator: &Operator,
+    ) -> anyhow::Result<Self> {
+        let key = operator.public_key();
+        let key = key.to_str().context("expected a path in UTF-8")?;
+        let agent = agent_under_test()?;
+        Self::pack_in(directory, specification, &agent, &["--authorized-keys", key])
+    }
+
+    fn pack_in(
+        directory: &Path,
+        specification: &Path,
+        agent: &Path,
+        extra: &[&str],
+    ) -> anyhow::Result<Self> {
+        let authority = Authority::open(directory)?;
+        pack(specification, agent, directory, extra)?;
         Ok(Self {
             authority,
             vmlinuz: directory.join("stage2_vmlinuz"),

@@ -28,6 +28,8 @@ pub(crate) struct KeyOptions {
     pub(crate) expiry: Option<SystemTime>,
     pub(crate) pty: Switch,
     pub(crate) forwarding: Switch,
+    /// Whether a security key must be touched.
+    pub(crate) touch: Switch,
     /// Empty means everywhere.
     pub(crate) permit_open: Vec<Destination>,
 }
@@ -169,6 +171,8 @@ fn options_of(words: Vec<&str>) -> Result<KeyOptions, Error> {
             "no-pty" => options.pty = Switch::Off,
             "port-forwarding" => options.forwarding = Switch::On,
             "no-port-forwarding" => options.forwarding = Switch::Off,
+            "touch-required" => options.touch = Switch::On,
+            "no-touch-required" => options.touch = Switch::Off,
             // What these forbid, rescue does not have.
             "no-agent-forwarding" | "no-x11-forwarding" | "no-user-rc" => {}
             _ => return Err(Error::UnknownOption(word.chars().take(40).collect())),
@@ -292,6 +296,7 @@ mod tests {
             ("restrict,pty", KeyOptions { forwarding: Switch::Off, ..d() }),
             ("RESTRICT,Port-Forwarding", KeyOptions { pty: Switch::Off, ..d() }),
             ("no-port-forwarding", KeyOptions { forwarding: Switch::Off, ..d() }),
+            ("no-touch-required", KeyOptions { touch: Switch::Off, ..d() }),
             ("no-X11-forwarding,no-agent-forwarding,no-user-rc", d()),
             (
                 r#"command="echo \"a, b\" c""#,

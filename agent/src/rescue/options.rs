@@ -14,8 +14,9 @@ The ssh server of the ramdisk: root only, public keys and certificates only.
   --listen ADDRESS:PORT  listen here; may be repeated (default [::]:22, else 0.0.0.0:22)
   --root DIR             read and write our files below DIR (default /)
   --name HOST            a name of this machine for the known_hosts line; may be repeated
-                         (default 192.168.0.2)
+                         (default: every address that it has, as they appear)
   --login-grace SECONDS  close a connection that has not logged in by then (default 30)
+  --patience SECONDS     close a connection whose client is silent for so long (default 300)
   --help                 show this
 
 Files, below DIR:
@@ -37,8 +38,8 @@ Started by the server itself:
 /// An operator may have to touch a security key or type a passphrase.
 const LOGIN_GRACE: Duration = Duration::from_secs(30);
 
-/// The address that the machine has when nothing is configured.
-const DEFAULT_NAME: &str = "192.168.0.2";
+/// A switch on the way may restart meanwhile.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What this process is for.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,10 +59,12 @@ pub(crate) struct Server {
     pub(crate) listen: Vec<SocketAddr>,
     /// Where `/` is, for our own files.
     pub(crate) root: PathBuf,
-    /// What operators call this machine.
+    /// What operators call this machine; empty means by its addresses.
     pub(crate) names: Vec<String>,
     /// How long a connection may take to log in.
     pub(crate) login_grace: Duration,
+    /// How long a client may say nothing, nor take what it is sent.
+    pub(crate) patience: Duration,
 }
 
 /// Why the arguments are not understood.
@@ -97,6 +100,7 @@ impl Server {
             root: PathBuf::from("/"),
             names: Vec::new(),
             login_grace: LOGIN_GRACE,
+            patience: PATIENCE,
         };
         while let Some(word) = words.next() {
             match word.to_str() {
@@ -108,30 +112,33 @@ impl Server {
                 }
                 Some("--name") => server.names.push(value("--name", "a name", words.next())?),
                 Some("--login-grace") => {
-                    let seconds = value("--login-grace", "seconds", words.next())?;
-                    server.login_grace = Duration::from_secs(seconds);
+                    server.login_grace = seconds("--login-grace", words.next())?
                 }
+                Some("--patience") => server.patience = seconds("--patience", words.next())?,
                 _ => return Err(Error::Unknown(word.display().to_string())),
             }
-        }
-        if server.names.is_empty() {
-            server.names.push(DEFAULT_NAME.to_owned());
         }
         Ok(server)
     }
 
     /// The arguments that make a child serve as this server does.
     pub(crate) fn for_connection(&self) -> Vec<OsString> {
-        let grace = self.login_grace.as_secs().to_string();
+        let seconds = |time: Duration| OsString::from(time.as_secs().to_string());
         vec![
             "rescue".into(),
             "--connection".into(),
             "--root".into(),
             self.root.clone().into(),
             "--login-grace".into(),
-            grace.into(),
+            seconds(self.login_grace),
+            "--patience".into(),
+            seconds(self.patience),
         ]
     }
+}
+
+fn seconds(option: &'static str, word: Option<OsString>) -> Result<Duration, Error> {
+    value(option, "seconds", word).map(Duration::from_secs)
 }
 
 fn value<T: std::str::FromStr>(
@@ -156,8 +163,9 @@ mod tests {
         Server {
             listen: vec![],
             root: "/".into(),
-            names: vec!["192.168.0.2".into()],
+            names: vec![],
             login_grace: Duration::from_secs(30),
+            patience: Duration::from_secs(300),
         }
     }
 
@@ -174,12 +182,24 @@ mod tests {
             (&["--scp", "-t", "x"], Ok(Task::Scp(vec!["-t".into(), "x".into()]))),
             (&["--terminal", "sh"], Ok(Task::Terminal(vec!["sh".into()]))),
             (
-                &["--listen", "127.0.0.1:0", "--root", "/r", "--name", "a", "--login-grace", "2"],
+                &[
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--root",
+                    "/r",
+                    "--name",
+                    "a",
+                    "--login-grace",
+                    "2",
+                    "--patience",
+                    "3",
+                ],
                 Ok(Task::Listen(Server {
                     listen: vec![([127, 0, 0, 1], 0).into()],
                     root: "/r".into(),
                     names: vec!["a".into()],
                     login_grace: Duration::from_secs(2),
+                    patience: Duration::from_secs(3),
                 })),
             ),
             (&["--port"], Err(Error::Unknown("--port".into()))),
@@ -200,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_connection_is_served_as_its_server_was_told() {
-        let server = Server { root: "/r".into(), login_grace: Duration::from_secs(7), ..server() };
+        let (login_grace, patience) = (Duration::from_secs(7), Duration::from_secs(8));
+        let server = Server { root: "/r".into(), login_grace, patience, ..server() };
         let arguments = server.for_connection().split_off(1);
         assert_eq!(Task::parse(arguments), Ok(Task::Connection(server)));
     }

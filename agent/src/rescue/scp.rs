@@ -5,10 +5,11 @@
 //!
 //! Protocol: the comments of <https://github.com/openssh/openssh-portable/blob/master/scp.c>.
 
+mod control;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::chain::Chain;
+use control::{Control, line};
 
 /// A control line: mode, size and a name of at most 255 bytes.
 const LONGEST_LINE: usize = 1024;
@@ -108,16 +110,6 @@ struct Copy<R, W> {
     input: R,
     output: W,
     failed: bool,
-}
-
-/// What the other side announces.
-#[derive(Debug, PartialEq, Eq)]
-enum Control {
-    File { mode: u32, size: u64, name: OsString },
-    Directory { mode: u32, name: OsString },
-    Up,
-    Times { change: i64, access: i64 },
-    Complaint(String),
 }
 
 impl<R: Read, W: Write> Copy<R, W> {
@@ -295,7 +287,7 @@ impl<R: Read, W: Write> Copy<R, W> {
         }
         let rest = self.read_line()?;
         let [kind] = kind;
-        parse_control(kind, &rest).map(Some).ok_or_else(|| {
+        Control::parse(kind, &rest).map(Some).ok_or_else(|| {
             let start = char::from(kind).escape_default();
             Error::Line(format!("{start}{}", rest.escape_default()))
         })
@@ -315,35 +307,6 @@ impl<R: Read, W: Write> Copy<R, W> {
     }
 }
 
-fn parse_control(kind: u8, rest: &str) -> Option<Control> {
-    match kind {
-        b'C' | b'D' => {
-            let mut words = rest.splitn(3, ' ');
-            let mode = u32::from_str_radix(words.next()?, 8).ok()? & 0o7777;
-            let size = words.next()?.parse().ok()?;
-            let name = words.next().filter(|name| is_plain(name))?.into();
-            match kind {
-                b'C' => Some(Control::File { mode, size, name }),
-                _ => Some(Control::Directory { mode, name }),
-            }
-        }
-        b'E' if rest.is_empty() => Some(Control::Up),
-        b'T' => {
-            let mut words = rest.split(' ');
-            let change = words.next()?.parse().ok()?;
-            let access = words.nth(1)?.parse().ok()?;
-            Some(Control::Times { change, access })
-        }
-        1 | 2 => Some(Control::Complaint(rest.to_owned())),
-        _ => None,
-    }
-}
-
-/// A client must not leave the target directory.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.contains('/') && name != "." && name != ".."
-}
-
 /// Where files go, and the times of the directory, which are set when it is full.
 struct Place {
     path: PathBuf,
@@ -360,14 +323,6 @@ fn name_of(path: &Path) -> OsString {
     let name = path.file_name().map(OsStr::to_owned);
     name.or_else(|| Some(path.canonicalize().ok()?.file_name()?.to_owned()))
         .unwrap_or_else(|| "root".into())
-}
-
-fn line(kind: u8, mode: u32, size: u64, name: &OsStr) -> Vec<u8> {
-    let mut line = vec![kind];
-    line.extend(format!("{mode:04o} {size} ").as_bytes());
-    line.extend(name.as_bytes());
-    line.push(b'\n');
-    line
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
@@ -393,29 +348,6 @@ mod tests {
         let mut copy = Copy { input, output: Vec::new(), failed: false };
         let options = Options { recursive: true, ..Options::default() };
         (copy.take(target, &options), copy.output)
-    }
-
-    #[test]
-    fn control_lines_are_understood() {
-        let table = [
-            (
-                b'C',
-                "0644 12 a b",
-                Some(Control::File { mode: 0o644, size: 12, name: "a b".into() }),
-            ),
-            (b'D', "0755 0 d", Some(Control::Directory { mode: 0o755, name: "d".into() })),
-            (b'E', "", Some(Control::Up)),
-            (b'T', "7 0 8 0", Some(Control::Times { change: 7, access: 8 })),
-            (1, "scp: no", Some(Control::Complaint("scp: no".into()))),
-            (b'C', "0644 12 ../a", None),
-            (b'C', "0644 12 ..", None),
-            (b'C', "0644 12 ", None),
-            (b'C', "0644 -1 a", None),
-            (b'X', "", None),
-        ];
-        for (kind, rest, expected) in table {
-            assert_eq!(parse_control(kind, rest), expected, "{rest}");
-        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Protocol: <https://datatracker.ietf.org/doc/html/draft-ietf-secsh-filexfer-02>, extensions:
 //! <https://github.com/openssh/openssh-portable/blob/master/PROTOCOL>.
 
+mod answers;
 mod attributes;
 mod files;
 mod packet;

@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Arc;
 
+use russh::Disconnect;
 use russh::client::{self, AuthResult};
-use russh::keys::PublicKeyOrCertificate;
+use russh::keys::{Certificate, PrivateKey, PublicKeyOrCertificate};
 
 use crate::security_key::SecurityKey;
-use crate::server::{Server, keygen, make_key, succeeds, text};
+use crate::server::{Bounded, Server, keygen, make_key, succeeds, text};
 
 #[test]
 fn every_kind_of_key_logs_in() {
@@ -28,27 +30,31 @@ fn every_kind_of_key_logs_in() {
         server.authorize(&server.read(&format!("{name}.pub")));
         let mut ssh = server.ssh_as(name);
         ssh.arg("-o").arg(format!("PubkeyAcceptedAlgorithms={algorithm}"));
-        let output = ssh.arg("echo in").output().unwrap();
+        let output = ssh.arg("echo in").run();
         assert_eq!(text(&output.stdout), "in\n", "{algorithm}: {output:?}");
         server.logged(&format!("logged in: {algorithm} SHA256:"));
     }
 }
 
 #[test]
-fn a_security_key_logs_in() {
+fn a_security_key_logs_in_where_its_touch_does_not_matter() {
     let server = Server::start("");
     let key = SecurityKey::new();
-    server.authorize(&key.public_line());
+    server.authorize(&format!("no-touch-required {}", key.public_line()));
     server.write("sk.pub", &key.public_line());
     fs::set_permissions(server.path("sk.pub"), fs::Permissions::from_mode(0o600)).unwrap();
     let socket = server.path("agent");
-    key.serve(&socket);
+    key.clone().serve(&socket);
     // The first agent that ssh is told counts.
     let mut ssh = Command::new("ssh");
     ssh.arg("-o").arg(format!("IdentityAgent={}", socket.display()));
-    let output = ssh.args(server.ssh_as("sk.pub").get_args()).arg("echo in").output().unwrap();
+    ssh.args(server.ssh_as("sk.pub").get_args()).arg("echo in");
+    let output = ssh.run();
     assert_eq!(text(&output.stdout), "in\n", "{output:?}");
     server.logged("logged in: sk-ssh-ed25519@openssh.com SHA256:");
+    server.authorize(&key.public_line());
+    assert_eq!(ssh.code(), Some(255));
+    server.logged("rescue cannot see whether a security key was touched");
 }
 
 #[test]
@@ -56,13 +62,13 @@ fn weak_signatures_and_short_keys_are_refused() {
     let server = Server::start("");
     make_key(&server.path("rsa"), &["-t", "rsa", "-b", "1024"]);
     server.authorize(&server.read("rsa.pub"));
-    let output = server.ssh_as("rsa").arg("-oRequiredRSASize=1024").arg("true").output().unwrap();
+    let output = server.ssh_as("rsa").arg("-oRequiredRSASize=1024").arg("true").run();
     assert_eq!(output.status.code(), Some(255));
     server.logged("expected an RSA key of at least 2048 bits, got 1024");
     make_key(&server.path("rsa2"), &["-t", "rsa", "-b", "2048"]);
     server.authorize(&server.read("rsa2.pub"));
     let mut ssh = server.ssh_as("rsa2");
-    assert!(!ssh.arg("-oPubkeyAcceptedAlgorithms=ssh-rsa").arg("true").status().unwrap().success());
+    assert!(ssh.arg("-oPubkeyAcceptedAlgorithms=ssh-rsa").arg("true").code() != Some(0));
 }
 
 /// Signs `user.pub` with `authority`; without one, with that of the test.
@@ -101,7 +107,7 @@ fn certificates_log_in_if_they_are_good_for_root_here_and_now() {
     ];
     for (authority, arguments, code, logged) in table {
         certify(&server, authority, arguments);
-        let output = server.ssh_as("user").arg("true").output().unwrap();
+        let output = server.ssh_as("user").arg("true").run();
         assert_eq!(output.status.code(), *code, "{authority} {arguments:?}: {output:?}");
         server.logged(logged);
     }
@@ -118,7 +124,7 @@ fn a_certificate_can_force_a_command() {
         "ca",
         &["-n", "root", "-O", "force-command=echo forced $SSH_ORIGINAL_COMMAND"],
     );
-    let output = server.ssh_as("user").arg("id").output().unwrap();
+    let output = server.ssh_as("user").arg("id").run();
     assert_eq!(text(&output.stdout), "forced id\n");
 }
 
@@ -134,16 +140,16 @@ fn keys_are_refused_for_what_their_line_says_and_the_log_tells_who_came() {
     ];
     for (lines, logged) in table {
         server.authorize(&lines);
-        assert_eq!(server.ssh().arg("true").status().unwrap().code(), Some(255), "{lines}");
+        assert_eq!(server.ssh().arg("true").code(), Some(255), "{lines}");
         server.logged(logged);
     }
     server.authorize(&key);
     server.write("root/.ssh/revoked_keys", &key);
-    assert_eq!(server.ssh().arg("true").status().unwrap().code(), Some(255));
+    assert_eq!(server.ssh().arg("true").code(), Some(255));
     server.logged("ssh: 127.0.0.1:");
     server.logged("this key is revoked");
     server.write("root/.ssh/revoked_keys", "not a key");
-    assert_eq!(server.ssh().arg("true").status().unwrap().code(), Some(255));
+    assert_eq!(server.ssh().arg("true").code(), Some(255));
     server.logged("all keys are refused");
 }
 
@@ -151,9 +157,9 @@ fn keys_are_refused_for_what_their_line_says_and_the_log_tells_who_came() {
 fn keys_of_a_boot_document_log_in_without_a_restart() {
     let server = Server::start("");
     make_key(&server.path("late"), &["-t", "ed25519"]);
-    assert!(!server.ssh_as("late").arg("true").status().unwrap().success());
+    assert!(server.ssh_as("late").arg("true").code() != Some(0));
     server.write("run/stage2/authorized_keys", &server.read("late.pub"));
-    succeeds(&server.ssh_as("late").arg("true").output().unwrap());
+    succeeds(&server.ssh_as("late").arg("true").run());
 }
 
 #[test]
@@ -161,7 +167,7 @@ fn there_is_no_user_but_root() {
     let server = Server::start("");
     let mut ssh = server.client("ssh");
     ssh.arg("-i").arg(server.path("key")).args(["-l", "admin", "127.0.0.1", "true"]);
-    assert_eq!(ssh.status().unwrap().code(), Some(255));
+    assert_eq!(ssh.code(), Some(255));
     server.logged("refused: user \"admin\", ssh-ed25519 SHA256:");
 }
 
@@ -177,6 +183,23 @@ impl client::Handler for Pushy {
 }
 
 #[tokio::test]
+async fn a_certificate_does_not_make_a_sha1_signature_good() {
+    let server = Server::start("");
+    make_key(&server.path("ca"), &["-t", "ed25519"]);
+    make_key(&server.path("user"), &["-t", "rsa", "-b", "3072"]);
+    server.authorize(&format!("cert-authority {}", server.read("ca.pub")));
+    certify(&server, "ca", &["-n", "root"]);
+    assert_eq!(server.ssh_as("user").arg("true").code(), Some(0), "OpenSSH signs with SHA-2");
+    let key = Arc::new(PrivateKey::from_openssh(server.read("user")).unwrap());
+    let certificate = Certificate::from_openssh(&server.read("user-cert.pub")).unwrap();
+    let address = ("127.0.0.1", server.port);
+    let mut client = client::connect(Default::default(), address, Pushy).await.unwrap();
+    let result = client.authenticate_openssh_cert("root", key, certificate).await.unwrap();
+    assert!(!result.success(), "{result:?}");
+    server.logged("ssh-rsa signatures use SHA-1");
+}
+
+#[tokio::test]
 async fn none_passwords_and_questions_are_refused() {
     let server = Server::start("");
     let address = ("127.0.0.1", server.port);
@@ -188,7 +211,9 @@ async fn none_passwords_and_questions_are_refused() {
     let asked = client.authenticate_keyboard_interactive_start("root", None).await.unwrap();
     assert!(matches!(asked, client::KeyboardInteractiveAuthResponse::Failure { .. }), "{asked:?}");
     server.logged("user \"root\", keyboard-interactive: there are no passwords");
-    drop(client);
+    client.disconnect(Disconnect::ByApplication, "", "").await.unwrap();
+    // Ends with the disconnect that was asked for.
+    let _end = client.await;
     server.logged("did not log in");
 }
 
@@ -210,23 +235,17 @@ async fn six_tries_are_all_there_are() {
 #[test]
 fn ssh_audit_finds_no_failure() {
     let server = Server::start("");
-    let output =
-        ssh_audit().args(["-l", "fail", "-p", &server.port.to_string(), "127.0.0.1"]).output();
-    let output = output.unwrap();
+    let port = server.port.to_string();
+    let output = ssh_audit().args(["-l", "fail", "-p", &port, "127.0.0.1"]).run();
     let shown = text(&output.stdout);
     assert!(!shown.contains("[fail]"), "{shown}");
-    let all = ssh_audit().args(["-p", &server.port.to_string(), "127.0.0.1"]).output().unwrap();
+    let all = ssh_audit().args(["-p", &port, "127.0.0.1"]).run();
     assert!(text(&all.stdout).contains("(key) ssh-ed25519"), "{}", text(&all.stdout));
 }
 
+/// Debian's, by Debian's own Python, whatever else is called `python3` here.
 fn ssh_audit() -> Command {
-    let home = concat!(env!("CARGO_TARGET_TMPDIR"), "/ssh-audit");
-    let mut installed = Command::new("python3");
-    installed.args(["-m", "ssh_audit"]).env("PYTHONPATH", home);
-    if !std::path::Path::new(home).join("ssh_audit").exists() {
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "-q", "--target", home, "ssh-audit"]);
-        succeeds(&pip.output().unwrap());
-    }
-    installed
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg("/usr/bin/ssh-audit");
+    command
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::server::{Server, noise, succeeds, text};
+use crate::server::{Bounded, Server, noise, succeeds, text};
 
 const LARGE: usize = 64 << 20;
 
@@ -72,7 +72,7 @@ fn sftp_lists_a_directory_of_a_thousand_files() {
 fn scp(server: &Server, arguments: &[&str], from: &str, to: &str) {
     let mut scp: Command = server.client("scp");
     scp.arg("-i").arg(server.path("key")).args(arguments).arg("-rp").arg(from).arg(to);
-    succeeds(&scp.output().unwrap());
+    succeeds(&scp.run());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn old_scp_says_what_is_missing() {
         .arg(server.path("key"))
         .arg("root@127.0.0.1:/no/such/file")
         .arg("/dev/null");
-    let output = scp.output().unwrap();
+    let output = scp.run();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("/no/such/file: No such file"), "{output:?}");
 }

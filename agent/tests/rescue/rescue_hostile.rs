@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::server::{PATIENCE, Server, noise, text};
+use crate::server::{Bounded, PATIENCE, Server, noise, text};
 
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
@@ -30,13 +30,13 @@ fn an_operator_logs_in_while_two_hundred_hostile_connections_hang() {
     let mut server = Server::start("");
     let hostile: Vec<_> = (0..200).map(|kind| attack(&server, kind)).collect();
     for _ in 0..3 {
-        let output = server.ssh().arg("echo in").output().unwrap();
+        let output = server.ssh().arg("echo in").run();
         assert_eq!(text(&output.stdout), "in\n", "{output:?}");
     }
     server.logged("refused: too many connections that have not logged in");
     drop(hostile);
     assert_eq!(server.process.try_wait().unwrap(), None, "the listener lives");
-    assert!(server.ssh().arg("true").status().unwrap().success());
+    assert!(server.ssh().arg("true").code() == Some(0));
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_session_goes_on_while_others_attack() {
     let server = Server::start("");
     let mut ssh = server.ssh();
     ssh.arg("read word; echo $word").stdin(std::process::Stdio::piped());
-    let mut child = ssh.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = ssh.stdout(std::process::Stdio::piped()).start();
     server.logged("logged in");
     let hostile: Vec<_> = (0..100).map(|kind| attack(&server, kind)).collect();
     child.stdin.take().unwrap().write_all(b"alive\n").unwrap();
@@ -72,7 +72,7 @@ fn a_second_server_on_the_same_port_says_so_and_fails() {
     let server = Server::start("");
     let address = format!("127.0.0.1:{}", server.port);
     let mut second = Command::new(env!("CARGO_BIN_EXE_agent"));
-    let output = second.args(["rescue", "--listen", &address]).output().unwrap();
+    let output = second.args(["rescue", "--listen", &address]).run();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("Address already in use"), "{output:?}");
 }
@@ -85,7 +85,7 @@ fn the_host_key_stays_the_same_when_rescue_restarts() {
     server.process.wait().unwrap();
     let mut again = Command::new(env!("CARGO_BIN_EXE_agent"));
     again.args(["rescue", "--listen", "127.0.0.1:0", "--root"]).arg(server.root.path());
-    let mut again = again.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut again = again.stderr(std::process::Stdio::piped()).start();
     let mut log = std::io::BufReader::new(again.stderr.take().unwrap());
     let mut lines = String::new();
     for _ in 0..2 {

@@ -5,12 +5,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use crate::server::{Server, noise, text};
+use crate::server::{Bounded, Server, noise, text};
 
 #[test]
 fn output_errors_and_status_arrive_apart() {
     let server = Server::start("");
-    let output = server.ssh().arg("echo out; echo err >&2; exit 7").output().unwrap();
+    let output = server.ssh().arg("echo out; echo err >&2; exit 7").run();
     assert_eq!(
         (output.status.code(), text(&output.stdout), text(&output.stderr)),
         (Some(7), "out\n".to_owned(), "err\n".to_owned())
@@ -23,7 +23,7 @@ fn the_signal_that_ended_a_program_is_told() {
     // The first log level that ssh is told counts.
     let mut ssh = Command::new("ssh");
     ssh.arg("-oLogLevel=DEBUG").args(server.ssh().get_args()).arg("kill -TERM $$");
-    let output = ssh.output().unwrap();
+    let output = ssh.run();
     assert_eq!(output.status.code(), Some(255));
     assert!(text(&output.stderr).contains("rtype exit-signal"), "{}", text(&output.stderr));
 }
@@ -33,7 +33,7 @@ fn the_environment_is_ours_and_not_the_clients() {
     let server = Server::start("");
     let mut ssh = server.ssh();
     ssh.args(["-oSetEnv=LD_PRELOAD=/x EVIL=1", "-oSendEnv=*", "env | cut -d= -f1 | sort"]);
-    let names = text(&ssh.output().unwrap().stdout);
+    let names = text(&ssh.run().stdout);
     assert_eq!(names, "HOME\nLOGNAME\nPATH\nPWD\nSHELL\nSHLVL\nSSH_CONNECTION\nUSER\n");
 }
 
@@ -45,7 +45,7 @@ fn a_program_that_answers_while_it_reads_gets_and_gives_everything() {
     fs::write(server.path("sent"), &bytes).unwrap();
     let mut ssh = server.ssh();
     ssh.arg("cat").stdin(fs::File::open(server.path("sent")).unwrap());
-    let output = ssh.output().unwrap();
+    let output = ssh.run();
     assert_eq!(output.stdout.len(), bytes.len());
     assert!(output.stdout == bytes, "what came back differs");
 }
@@ -55,7 +55,7 @@ fn input_that_nobody_reads_does_not_fill_the_memory() {
     let server = Server::start("");
     let mut ssh = server.ssh();
     ssh.arg("sleep 4; grep VmHWM /proc/$PPID/status").stdin(fs::File::open("/dev/zero").unwrap());
-    let mut child = ssh.stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = ssh.stdout(Stdio::piped()).start();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     child.kill().unwrap();
@@ -71,13 +71,13 @@ fn several_sessions_run_in_one_connection() {
     let control = format!("-oControlPath={}", server.path("control").display());
     let mut master = server.ssh();
     master.args(["-M", "-N", &control]);
-    let mut master = master.spawn().unwrap();
-    let ready = || server.ssh().args([&control, "-O", "check"]).output().unwrap().status.success();
+    let mut master = master.start();
+    let ready = || server.ssh().args([&control, "-O", "check"]).run().status.success();
     assert!((0..1000).any(|_| ready()));
     let session = |number| {
         let mut ssh = server.ssh();
         ssh.arg(&control).arg(format!("sleep 1; echo {number}"));
-        ssh.stdout(Stdio::piped()).spawn().unwrap()
+        ssh.stdout(Stdio::piped()).start()
     };
     let sessions: Vec<_> = (0..8).map(session).collect();
     for (number, session) in sessions.into_iter().enumerate() {
@@ -120,11 +120,12 @@ sys.exit(os.waitstatus_to_exitcode(status))
 fn a_terminal_has_its_size_follows_it_and_takes_ctrl_c() {
     let server = Server::start("");
     let remote = "trap 'echo resized; stty size' WINCH; trap 'exit 130' INT; stty size; \
-                  until [ \"$word\" ]; do read word; done; echo got $word; cat; echo never";
+                  until [ \"$word\" ]; do read word; done; echo got $word; \
+                  while :; do sleep 0.1; done";
     let ssh = server.ssh();
     let mut python = Command::new("python3");
     python.arg("-c").arg(OPERATOR).arg("ssh").args(ssh.get_args()).args(["-tt", remote]);
-    let output = python.output().unwrap();
+    let output = python.run();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
 }
 
@@ -134,7 +135,7 @@ fn a_shell_says_how_the_machine_is() {
     server.write("run/stage2/motd", "phase: fetching\nlast error: none\n");
     let mut ssh = server.ssh();
     ssh.arg("-tt").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = ssh.spawn().unwrap();
+    let mut child = ssh.start();
     child.stdin.take().unwrap().write_all(b"echo $((6 * 7)); tty; exit 3\n").unwrap();
     let mut shown = String::new();
     child.stdout.take().unwrap().read_to_string(&mut shown).unwrap();
@@ -161,7 +162,7 @@ fn a_program_is_hung_up_on_when_its_client_goes() {
     let root = server.root.path().display();
     let mut ssh = server.ssh();
     ssh.arg(format!("python3 {root}/listener.py {root}")).stdout(Stdio::piped());
-    let mut child = ssh.spawn().unwrap();
+    let mut child = ssh.start();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
@@ -169,19 +170,19 @@ fn a_program_is_hung_up_on_when_its_client_goes() {
     child.wait().unwrap();
     server.logged("logged out");
     let look = format!("for i in $(seq 100); do [ -e {root}/mark ] && exit 7; sleep 0.1; done");
-    assert_eq!(server.ssh().arg(look).status().unwrap().code(), Some(7));
+    assert_eq!(server.ssh().arg(look).code(), Some(7));
 }
 
 #[test]
 fn a_key_does_no_more_than_its_line_allows() {
     let server = Server::start("restrict,command=\"echo only $SSH_ORIGINAL_COMMAND\"");
-    let output = server.ssh().arg("id").output().unwrap();
+    let output = server.ssh().arg("id").run();
     assert_eq!(text(&output.stdout), "only id\n");
-    let errors = server.ssh().args(["-tt", "tty"]).output().unwrap().stderr;
+    let errors = server.ssh().args(["-tt", "tty"]).run().stderr;
     assert!(text(&errors).contains("PTY allocation request failed"), "{}", text(&errors));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = listener.local_addr().unwrap().to_string();
-    assert!(!server.ssh().args(["-W", &place]).status().unwrap().success());
+    assert!(server.ssh().args(["-W", &place]).code() != Some(0));
     server.logged("refused: forwarding to \"127.0.0.1\"");
 }
 
@@ -201,9 +202,9 @@ fn a_port_is_forwarded_where_the_line_allows_it() {
     fs::write(server.path("sent"), &bytes).unwrap();
     let mut ssh = server.ssh();
     ssh.args(["-W", &format!("localhost:{}", place.port())]);
-    let output = ssh.stdin(fs::File::open(server.path("sent")).unwrap()).output().unwrap();
+    let output = ssh.stdin(fs::File::open(server.path("sent")).unwrap()).run();
     assert!(output.stdout == bytes, "{} of {} bytes came back", output.stdout.len(), bytes.len());
-    assert!(!server.ssh().args(["-W", &place.to_string()]).status().unwrap().success());
+    assert!(server.ssh().args(["-W", &place.to_string()]).code() != Some(0));
 }
 
 #[test]
@@ -211,7 +212,7 @@ fn a_session_outlives_the_listener() {
     let mut server = Server::start("");
     let mut ssh = server.ssh();
     ssh.arg("echo in; read word; echo $word").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = ssh.spawn().unwrap();
+    let mut child = ssh.start();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     output.read_line(&mut line).unwrap();

@@ -2,14 +2,24 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
 /// How long anything may take before a test fails; the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The program under test.
+pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_agent");
+
+/// What clients are told that the server is called.
+const NAME: &str = "192.168.0.2";
 
 pub(crate) struct Server {
     pub(crate) root: tempfile::TempDir,
@@ -37,13 +47,15 @@ impl Server {
     }
 
     fn run(root: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_agent"))
-            .args(["rescue", "--listen", "127.0.0.1:0", "--root"])
-            .arg(root.path())
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut agent = Command::new(AGENT);
+        agent.args(["rescue", "--listen", "127.0.0.1:0", "--name", NAME, "--root"]);
+        agent.arg(root.path()).args(arguments);
+        Self::from_command(root, &mut agent)
+    }
+
+    /// One that this command starts.
+    pub(crate) fn from_command(root: tempfile::TempDir, command: &mut Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = channel();
@@ -109,7 +121,8 @@ impl Server {
         let option = |name: &str, path: &str| format!("{name}={}", self.path(path).display());
         command.args(["-F", "none", "-o"]).arg(format!("Port={}", self.port));
         command.arg("-o").arg(option("UserKnownHostsFile", "known_hosts"));
-        command.args(["-o", "HostKeyAlias=192.168.0.2", "-o", "StrictHostKeyChecking=yes"]);
+        command.args(["-o", "StrictHostKeyChecking=yes", "-o"]);
+        command.arg(format!("HostKeyAlias={NAME}"));
         command.args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]);
         command.args(["-o", "IdentityAgent=none", "-o", "LogLevel=ERROR"]);
         command.stdin(Stdio::null());
@@ -133,7 +146,7 @@ impl Server {
         self.write("batch", batch);
         let mut command = self.client("sftp");
         command.arg("-i").arg(self.path("key")).arg("-b").arg(self.path("batch"));
-        command.arg("root@127.0.0.1").output().unwrap()
+        command.arg("root@127.0.0.1").run()
     }
 }
 
@@ -155,8 +168,44 @@ pub(crate) fn make_key(path: &Path, arguments: &[&str]) {
 }
 
 pub(crate) fn keygen(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    succeeds(&command.run());
+}
+
+/// Programs that end by themselves, or are ended after [`PATIENCE`]: no test hangs.
+pub(crate) trait Bounded {
+    /// Starts it.
+    fn start(&mut self) -> Child;
+    /// Lets it run to its end, and collects what it says.
+    fn run(&mut self) -> Output;
+    /// Lets it run to its end.
+    fn code(&mut self) -> Option<i32> {
+        let output = self.run();
+        eprint!("{}", text(&output.stderr));
+        output.status.code()
+    }
+}
+
+impl Bounded for Command {
+    fn start(&mut self) -> Child {
+        let child = self.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        std::thread::spawn(move || end_when_patience_does(&process));
+        child
+    }
+
+    fn run(&mut self) -> Output {
+        self.stdout(Stdio::piped()).stderr(Stdio::piped()).start().wait_with_output().unwrap()
+    }
+}
+
+fn end_when_patience_does(process: &OwnedFd) {
+    let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    if matches!(rustix::event::poll(&mut ended, Some(&patience)), Ok(0)) {
+        // It may end at this very moment.
+        let _ended = rustix::process::pidfd_send_signal(process, Signal::KILL);
+    }
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

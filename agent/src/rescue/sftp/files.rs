@@ -8,14 +8,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{self as unix, DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, RenameFlags, StatVfs, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps};
 
+use super::LONGEST_TRANSFER;
+use super::answers::{add_limits, add_metadata, add_name, add_statvfs, put_data};
 use super::attributes::{self, Wishes};
-use super::packet::{Code, Fields, Malformed, Replies, Reply, put_string, put_u32, put_u64};
-use super::{LONGEST_REQUEST, LONGEST_TRANSFER};
+use super::packet::{Code, Fields, Malformed, Replies, Reply, put_string, put_u32};
 
 /// Open files and directories at once; OpenSSH's client needs two.
-const MOST_HANDLES: usize = 100;
+pub(super) const MOST_HANDLES: usize = 100;
 
 /// Entries in one answer to a directory request.
 const ENTRIES_AT_ONCE: usize = 100;
@@ -48,7 +49,7 @@ enum Position {
 }
 
 /// Why a request was not done.
-enum Refusal {
+pub(super) enum Refusal {
     Io(io::Error),
     Code(Code, &'static str),
 }
@@ -322,61 +323,6 @@ fn path<'a>(request: &mut Fields<'a>) -> Result<&'a Path, Malformed> {
 fn handle(request: &mut Fields<'_>) -> Result<u32, Refusal> {
     let bytes = request.string()?.try_into().map_err(|_| NO_HANDLE)?;
     Ok(u32::from_be_bytes(bytes))
-}
-
-fn put_data(out: &mut Vec<u8>, file: &File, offset: u64, length: usize) -> io::Result<()> {
-    let start = out.len() + 4;
-    out.resize(start + length, 0);
-    let read = loop {
-        match file.read_at(&mut out[start..], offset) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
-    if read == 0 && length > 0 {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    out.truncate(start + read);
-    let read = u32::try_from(read).unwrap_or(0);
-    out[start - 4..start].copy_from_slice(&read.to_be_bytes());
-    Ok(())
-}
-
-fn add_metadata(replies: &mut Replies, id: u32, metadata: &Metadata) -> Result<(), Refusal> {
-    replies.add(Reply::Attributes, id, |out| attributes::put(out, metadata));
-    Ok(())
-}
-
-fn add_name(replies: &mut Replies, id: u32, name: &Path) -> Result<(), Refusal> {
-    replies.add(Reply::Name, id, |out| {
-        put_u32(out, 1);
-        put_string(out, name.as_os_str().as_bytes());
-        put_string(out, name.as_os_str().as_bytes());
-        put_u32(out, 0);
-    });
-    Ok(())
-}
-
-fn add_limits(replies: &mut Replies, id: u32) -> Result<(), Refusal> {
-    replies.add(Reply::Extended, id, |out| {
-        put_u64(out, LONGEST_REQUEST.into());
-        put_u64(out, LONGEST_TRANSFER.into());
-        put_u64(out, LONGEST_TRANSFER.into());
-        put_u64(out, MOST_HANDLES as u64);
-    });
-    Ok(())
-}
-
-fn add_statvfs(replies: &mut Replies, id: u32, vfs: &StatVfs) -> Result<(), Refusal> {
-    replies.add(Reply::Extended, id, |out| {
-        let blocks = [vfs.f_bsize, vfs.f_frsize, vfs.f_blocks, vfs.f_bfree, vfs.f_bavail];
-        let files = [vfs.f_files, vfs.f_ffree, vfs.f_favail, vfs.f_fsid];
-        let rest = [vfs.f_flag.bits(), vfs.f_namemax];
-        for value in blocks.into_iter().chain(files).chain(rest) {
-            put_u64(out, value);
-        }
-    });
-    Ok(())
 }
 
 /// A path that need not exist, as the shell would name it; `..` follows links where it can.
