@@ -57,9 +57,9 @@ impl Operator {
         let access = Access {
             port: vm.control()?.ssh_port()?,
             key: self.private_key(),
-            known_hosts: self.directory.path().join("known_hosts"),
+            known_hosts: tempfile::NamedTempFile::new()?,
         };
-        fs::write(&access.known_hosts, format!("{known_hosts}\n"))?;
+        fs::write(access.known_hosts.path(), format!("{known_hosts}\n"))?;
         Ok(access)
     }
 }
@@ -83,7 +83,8 @@ pub struct Access {
     /// The port of this host that leads to it.
     pub port: u16,
     key: PathBuf,
-    known_hosts: PathBuf,
+    /// One each: machines have different keys.
+    known_hosts: tempfile::NamedTempFile,
 }
 
 impl Access {
@@ -93,7 +94,7 @@ impl Access {
         let mut client = Command::new("timeout");
         client.args(["--kill-after=5", PATIENCE_SECONDS, program, "-F", "none"]);
         client.arg(format!("-oPort={}", self.port)).arg("-i").arg(&self.key);
-        client.arg(format!("-oUserKnownHostsFile={}", self.known_hosts.display()));
+        client.arg(format!("-oUserKnownHostsFile={}", self.known_hosts.path().display()));
         client.arg(format!("-oHostKeyAlias={USER_NETWORK_GUEST}"));
         client.args(["-oStrictHostKeyChecking=yes", "-oBatchMode=yes", "-oIdentitiesOnly=yes"]);
         client.args(["-oIdentityAgent=none", "-oLogLevel=ERROR"]);

@@ -3,14 +3,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use vmtest::certificate::Presented;
+use vmtest::command;
 use vmtest::document;
 use vmtest::image::{Image, SPECIFICATION};
-use vmtest::machine::Machine;
+use vmtest::machine::{Machine, USER_NETWORK_GUEST};
 use vmtest::operator::{self, Access, Operator};
 use vmtest::scenario::Scenario;
 use vmtest::vm::Vm;
@@ -45,9 +47,7 @@ impl Rescue {
     }
 
     fn machine(&self, cmdline: &str) -> Machine {
-        Machine::new(MEMORY_MIB)
-            .with_kernel(&self.image.vmlinuz, None, cmdline)
-            .with_card(operator::card())
+        machine(&self.image, cmdline)
     }
 
     /// A machine with this command line, and the operator's access to it.
@@ -56,6 +56,11 @@ impl Rescue {
         let access = self.operator.reach(&mut vm)?;
         Ok((vm, access))
     }
+}
+
+fn machine(image: &Image, cmdline: &str) -> Machine {
+    let machine = Machine::new(MEMORY_MIB).with_kernel(&image.vmlinuz, None, cmdline);
+    machine.with_card(operator::card())
 }
 
 #[test]
@@ -145,7 +150,8 @@ fn a_boot_role_that_dies_of_memory_takes_nobody_along() -> anyhow::Result<()> {
     let rescue = Rescue::shared()?;
     let scenario = Scenario::with_image(Arc::clone(&rescue.image), Presented::Good)?;
     // The kernel picks the boot role first, and what eats the memory after it.
-    let eat = "echo 1000 > /proc/$PPID/oom_score_adj; echo eating; tail /dev/zero";
+    let eat = "echo 1000 > /proc/$PPID/oom_score_adj; echo 0 > /proc/$$/oom_score_adj; \
+               exec tail /dev/zero";
     scenario.document(document::commands(&[], &[&["/bin/sh", "-c", eat]]));
     let mut vm = scenario.start(&rescue.machine(&scenario.cmdline()))?;
     let access = rescue.operator.reach(&mut vm)?;
@@ -167,6 +173,50 @@ fn a_full_root_file_system_keeps_nobody_out() -> anyhow::Result<()> {
     let copy = directory.path().join("passwd");
     access.copy(&[], "root@127.0.0.1:/etc/passwd", &copy.display().to_string())?;
     assert!(fs::read_to_string(copy)?.starts_with("root:"));
+    Ok(())
+}
+
+/// A specification that is the default one and this.
+fn specification(directory: &Path, more: &str) -> anyhow::Result<PathBuf> {
+    let path = directory.join("image.toml");
+    fs::write(&path, format!("{}\n{more}\n", fs::read_to_string(SPECIFICATION)?))?;
+    Ok(path)
+}
+
+#[test]
+fn a_host_key_of_the_image_is_known_before_the_machine_starts() -> anyhow::Result<()> {
+    let (operator, directory) = (Operator::new()?, tempfile::tempdir()?);
+    let path = |name: &str| directory.path().join(name);
+    operator::make_key(&path("host"))?;
+    let specification = specification(directory.path(), "[ssh]\nhost_key = \"host\"")?;
+    let image = Image::for_operator(directory.path(), &specification, &operator)?;
+    let public = fs::read_to_string(path("host.pub"))?;
+    let mut vm = Vm::start(&machine(&image, ""))?;
+    let line = format!("{USER_NETWORK_GUEST} {public}");
+    let access = operator.reach_known(&vm, line.trim_end())?;
+    vm.expect(&format!("ssh: known_hosts: {}", line.trim_end_matches(" test\n")))?;
+    assert_eq!(access.ask("echo in")?, "in\n");
+    assert_eq!(access.ask("stat -c %a /etc/stage2/ssh_host_ed25519_key")?, "600\n");
+    Ok(())
+}
+
+#[test]
+fn a_host_key_with_a_certificate_is_known_by_its_authority() -> anyhow::Result<()> {
+    let (operator, directory) = (Operator::new()?, tempfile::tempdir()?);
+    let path = |name: &str| directory.path().join(name);
+    operator::make_key(&path("host"))?;
+    operator::make_key(&path("ca"))?;
+    let mut sign = Command::new("ssh-keygen");
+    sign.args(["-q", "-h", "-I", "fleet", "-n", "192.168.0.2", "-s"]).arg(path("ca"));
+    command::output(sign.arg(path("host.pub")))?;
+    let ssh = "[ssh]\nhost_key = \"host\"\nhost_certificate = \"host-cert.pub\"";
+    let specification = specification(directory.path(), ssh)?;
+    let image = Image::for_operator(directory.path(), &specification, &operator)?;
+    let mut vm = Vm::start(&machine(&image, ""))?;
+    vm.expect("ssh: known_hosts: 192.168.0.2 ")?;
+    let authority = fs::read_to_string(path("ca.pub"))?;
+    let line = format!("@cert-authority 192.168.0.2 {}", authority.trim_end());
+    assert_eq!(operator.reach_known(&vm, &line)?.ask("echo in")?, "in\n");
     Ok(())
 }
 

@@ -104,7 +104,7 @@ fn where_there_is_an_authority_any_strong_key_may_be_proved() {
 }
 
 fn security_key() -> KeyData {
-    let public = private(2).public_key().key_data().ed25519().unwrap().clone();
+    let public = *private(2).public_key().key_data().ed25519().unwrap();
     KeyData::SkEd25519(SkEd25519::new(public, "ssh:"))
 }
 
