@@ -2,6 +2,7 @@
 //! OpenSSH's own clients.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -54,13 +55,20 @@ impl Operator {
 
     /// Knows the machine's key already, as this line of `known_hosts` says.
     pub fn reach_known(&self, vm: &Vm, known_hosts: &str) -> anyhow::Result<Access> {
-        let access = Access {
-            port: vm.control()?.ssh_port()?,
-            key: self.private_key(),
-            known_hosts: tempfile::NamedTempFile::new()?,
-        };
+        let address = (Ipv4Addr::LOCALHOST, vm.control()?.ssh_port()?).into();
+        let access = self.access(address, "yes")?;
         fs::write(access.known_hosts.path(), format!("{known_hosts}\n"))?;
         Ok(access)
+    }
+
+    /// Takes whatever key the machine at this address has.
+    pub fn trust(&self, address: SocketAddr) -> anyhow::Result<Access> {
+        self.access(address, "accept-new")
+    }
+
+    fn access(&self, address: SocketAddr, strictness: &'static str) -> anyhow::Result<Access> {
+        let known_hosts = tempfile::NamedTempFile::new()?;
+        Ok(Access { address, key: self.private_key(), known_hosts, strictness })
     }
 }
 
@@ -80,11 +88,12 @@ pub fn card() -> Card {
 
 /// A machine that an operator can reach.
 pub struct Access {
-    /// The port of this host that leads to it.
-    pub port: u16,
+    /// What leads to it: a port of this host, or its own.
+    pub address: SocketAddr,
     key: PathBuf,
     /// One each: machines have different keys.
     known_hosts: tempfile::NamedTempFile,
+    strictness: &'static str,
 }
 
 impl Access {
@@ -93,11 +102,12 @@ impl Access {
     pub fn client(&self, program: &str) -> Command {
         let mut client = Command::new("timeout");
         client.args(["--kill-after=5", PATIENCE_SECONDS, program, "-F", "none"]);
-        client.arg(format!("-oPort={}", self.port)).arg("-i").arg(&self.key);
+        client.arg(format!("-oPort={}", self.address.port())).arg("-i").arg(&self.key);
         client.arg(format!("-oUserKnownHostsFile={}", self.known_hosts.path().display()));
         client.arg(format!("-oHostKeyAlias={USER_NETWORK_GUEST}"));
-        client.args(["-oStrictHostKeyChecking=yes", "-oBatchMode=yes", "-oIdentitiesOnly=yes"]);
-        client.args(["-oIdentityAgent=none", "-oLogLevel=ERROR"]);
+        client.arg(format!("-oStrictHostKeyChecking={}", self.strictness));
+        client.args(["-oBatchMode=yes", "-oIdentitiesOnly=yes", "-oIdentityAgent=none"]);
+        client.arg("-oLogLevel=ERROR");
         client.stdin(Stdio::null());
         client
     }
@@ -106,7 +116,7 @@ impl Access {
     #[must_use]
     pub fn ssh(&self, script: &str) -> Command {
         let mut ssh = self.client("ssh");
-        ssh.arg("root@127.0.0.1").arg(script);
+        ssh.arg(format!("root@{}", self.address.ip())).arg(script);
         ssh
     }
 

@@ -40,6 +40,8 @@ pub(crate) enum Error {
     NoConnection(#[source] io::Error),
     #[error("expected the listener as standard output")]
     NoListener(#[source] io::Error),
+    #[error("cannot take a name")]
+    Name(#[source] io::Error),
     #[error("cannot get the host key")]
     HostKey(#[from] host_key::Error),
 }
@@ -47,6 +49,8 @@ pub(crate) enum Error {
 /// Serves the connection until it ends.
 pub(crate) async fn serve(server: Server) -> Result<(), Error> {
     let deadline = Instant::now() + server.login_grace;
+    // As operators see it in `ps`; otherwise it would be called `exe`.
+    rustix::thread::set_name(c"ssh").map_err(|error| Error::Name(error.into()))?;
     let (stream, ends) = client(server.patience).map_err(Error::NoConnection)?;
     let mut listener = listener().map_err(Error::NoListener)?;
     let mut host_key = String::new();
