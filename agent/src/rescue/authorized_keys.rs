@@ -254,6 +254,9 @@ fn days_since_epoch(year: u64, month: u64, day: u64) -> u64 {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod fuzz;
 mod rescue_access;
 mod rescue_files;
 mod rescue_hostile;

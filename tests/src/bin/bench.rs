@@ -246,10 +246,9 @@ impl Bench {
 }
 
 fn ssh_figures(ours: &[Server], peer: &[Server]) -> Vec<Figure> {
-    let all = |servers: &[Server], pick: fn(&Server) -> f64| -> Vec<f64> {
-        servers.iter().map(pick).collect()
-    };
-    let rows: [(_, _, fn(&Server) -> f64); 3] = [
+    type Pick = fn(&Server) -> f64;
+    let all = |servers: &[Server], pick: Pick| -> Vec<f64> { servers.iter().map(pick).collect() };
+    let rows: [(_, _, Pick); 3] = [
         ("ssh_banner: kernel entry to first byte", "s", |server| server.banner),
         ("rescue_resident: listening", "KiB", |server| server.listening_kib.into()),
         ("rescue_resident: with a session", "KiB", |server| server.session_kib.into()),
