@@ -1,9 +1,11 @@
 //! What the image knows about itself: `/etc/stage2/build.json`, packed by the builder.
 
-use crate::utc::Utc;
-use serde::Deserialize;
-use std::io;
 use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::packed;
+use crate::utc::Utc;
 
 /// Where the image builder puts it.
 pub(crate) const BUILD_INFO: &str = "/etc/stage2/build.json";
@@ -17,33 +19,10 @@ pub(crate) struct BuildInfo {
     pub(crate) source_date_epoch: u64,
 }
 
-/// Why it is not known.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file is something else.
-    #[error("cannot understand {path}")]
-    Parse {
-        /// The file.
-        path: String,
-        /// Why not.
-        source: serde_json::Error,
-    },
-}
-
 impl BuildInfo {
     /// Reads what the builder packed.
-    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let shown = || path.display().to_string();
-        let text = std::fs::read(path).map_err(|source| Error::Read { path: shown(), source })?;
-        serde_json::from_slice(&text).map_err(|source| Error::Parse { path: shown(), source })
+    pub(crate) fn read(path: &Path) -> Result<Self, packed::Error> {
+        packed::read(path)
     }
 
     /// The earliest time that a correct clock can show.

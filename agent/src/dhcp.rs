@@ -19,6 +19,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use agent_types::net::DhcpClientId;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
@@ -37,10 +38,12 @@ pub(crate) struct Client {
     pub index: IfIndex,
     /// Its name.
     pub interface: String,
-    /// Its Ethernet address, by which servers know the machine.
+    /// Its Ethernet address.
     pub mac: MacAddr,
     /// The name to register, if the machine has one already.
     pub hostname: Option<String>,
+    /// What servers know the machine by instead of its Ethernet address.
+    pub id: Option<DhcpClientId>,
 }
 
 /// What a server granted.
@@ -125,6 +128,28 @@ pub(crate) enum Error {
         /// In its own words.
         reason: String,
     },
+}
+
+#[cfg(test)]
+impl Lease {
+    /// An address for a minute, and nothing more.
+    fn bare(address: Ipv4Addr, server: Ipv4Addr) -> Self {
+        Self {
+            address,
+            prefix_len: 8,
+            server,
+            routes: vec![],
+            dns: vec![],
+            ntp: vec![],
+            domain: None,
+            hostname: None,
+            mtu: None,
+            obtained: Duration::ZERO,
+            renew_after: Duration::from_secs(30),
+            rebind_after: Duration::from_secs(52),
+            expires_after: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Lease {
@@ -241,19 +266,11 @@ mod tests {
     fn a_lease_is_renewed_then_rebound_then_given_up() {
         let secs = Duration::from_secs;
         let lease = Lease {
-            address: Ipv4Addr::new(10, 0, 0, 7),
-            prefix_len: 24,
-            server: Ipv4Addr::new(10, 0, 0, 1),
-            routes: vec![],
-            dns: vec![],
-            ntp: vec![],
-            domain: None,
-            hostname: None,
-            mtu: None,
             obtained: secs(100),
             renew_after: secs(1800),
             rebind_after: secs(3150),
             expires_after: secs(3600),
+            ..Lease::bare(Ipv4Addr::new(10, 0, 0, 7), Ipv4Addr::new(10, 0, 0, 1))
         };
         for (now, expected) in [
             (100, Due::In(secs(1800))),

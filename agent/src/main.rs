@@ -22,6 +22,7 @@ mod memory;
 mod mounts;
 mod netlink;
 mod network;
+mod packed;
 mod pid1;
 mod policy;
 mod progress;

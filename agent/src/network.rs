@@ -299,7 +299,7 @@ async fn ask(
     limit: Duration,
     on_wait: OnWait<'_>,
 ) -> Result<(Link, Lease), Error> {
-    let client = client(config.hostname.clone(), link.index, &link.name, link.mac)?;
+    let client = client(config, link.index, &link.name, link.mac)?;
     let what = format!("a DHCP server on {}", link.name);
     match patience::wait(&what, limit, on_wait, dhcp::acquire(&client)).await {
         Some(lease) => Ok((link, lease?)),
@@ -308,13 +308,15 @@ async fn ask(
 }
 
 fn client(
-    hostname: Option<String>,
+    config: &NetworkConfig,
     index: IfIndex,
     interface: &str,
     mac: Option<MacAddr>,
 ) -> Result<Client, Error> {
     let mac = mac.ok_or_else(|| Error::NoMac { interface: interface.to_owned() })?;
-    Ok(Client { index, interface: interface.to_owned(), mac, hostname })
+    let interface = interface.to_owned();
+    let (hostname, id) = (config.hostname.clone(), config.dhcp_client_id.clone());
+    Ok(Client { index, interface, mac, hostname, id })
 }
 
 /// Makes the machine carry what the plan says.

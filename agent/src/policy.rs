@@ -1,8 +1,10 @@
 //! What this image demands of what it fetches: `/etc/stage2/policy.json`, packed by the builder.
 
-use serde::Deserialize;
-use std::io;
 use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::packed;
 
 /// Where the image builder puts the policy.
 pub(crate) const POLICY: &str = "/etc/stage2/policy.json";
@@ -15,36 +17,12 @@ pub(crate) struct Policy {
     pub(crate) plain_http_documents: bool,
 }
 
-/// Why the policy is not known.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The file is there and cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The policy file.
-        path: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file is not a policy.
-    #[error("cannot understand {path}")]
-    Parse {
-        /// The policy file.
-        path: String,
-        /// Why not.
-        source: serde_json::Error,
-    },
-}
-
 impl Policy {
     /// Reads the policy; without a file the strictest one holds.
-    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let shown = || path.display().to_string();
-        match std::fs::read(path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|source| Error::Parse { path: shown(), source }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(Error::Read { path: shown(), source }),
+    pub(crate) fn read(path: &Path) -> Result<Self, packed::Error> {
+        match packed::read(path) {
+            Err(error) if error.is_absence() => Ok(Self::default()),
+            read => read,
         }
     }
 }

@@ -3,11 +3,12 @@
 //! A kernel is built once for a source, a configuration and a compiler, with an empty *slot* where
 //! its ramdisk goes. [`Kernel::ready`] builds or finds it; [`Kernel::with_initramfs`] fills the slot
 //! and links the boot image, which takes well under a second. The cache holds one directory per
-//! kernel; a lock keeps two builds apart, and a directory counts only when its mark `complete` was
-//! written last.
+//! kernel; a lock keeps two builds apart while either works in it, and a directory counts only when
+//! its mark `complete` was written last.
 
 pub mod cache;
 pub mod config;
+pub mod file;
 pub mod make;
 mod pack;
 pub mod progress;
@@ -24,6 +25,7 @@ use std::process::Command;
 
 use cache::{Cache, Lock};
 use config::Requests;
+use file::{FileError, cannot};
 use make::Make;
 use progress::{FIRST_ESTIMATE, Progress, minutes};
 use source::Source;
@@ -56,18 +58,14 @@ pub enum Error {
     #[error(transparent)]
     Make(#[from] make::Error),
     /// A file of the build cannot be read or written.
-    #[error("cannot {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A program of the build cannot be run.
     #[error("cannot run {0}")]
     Run(&'static str, #[source] io::Error),
+    /// Another build worked on the kernel since, and has not finished.
+    #[error("cannot use the kernel in {}: another build has broken off there: run this again", .0.display())]
+    Unfinished(PathBuf),
     /// The ramdisk cannot be put in.
     #[error("cannot put the ramdisk into the kernel")]
     Pack(#[from] pack::Error),
@@ -86,13 +84,12 @@ pub struct Request {
     pub date: u64,
 }
 
-/// A built kernel, locked against other builds.
+/// A built kernel.
 #[derive(Debug)]
 pub struct Kernel {
     /// The kernel's version as `uname -r` shows it, without the local version.
     pub version: String,
     directory: PathBuf,
-    _lock: Lock,
 }
 
 impl Kernel {
@@ -111,8 +108,8 @@ impl Kernel {
         let timestamp = timestamp(source.date.unwrap_or(request.date))?;
         let key = cache::key(&[&source.identity, &requests.over(""), &compiler()?, &timestamp]);
         let directory = cache.kernels().join(key);
-        let lock = Lock::wait(&directory.with_extension("lock"))?;
-        let kernel = Self { version: source.version.clone(), directory, _lock: lock };
+        let kernel = Self { version: source.version.clone(), directory };
+        let _lock = kernel.lock()?;
         let slot_bytes = slot_bytes(request.initramfs_bytes);
         // A directory may have changed since; make knows what to do, and does nothing otherwise.
         let may_have_changed = source.date.is_none();
@@ -127,6 +124,10 @@ impl Kernel {
     /// # Errors
     /// The command line or the ramdisk does not fit, or the linker fails.
     pub fn with_initramfs(&self, initramfs: &[u8], cmdline: &str) -> Result<Vec<u8>, Error> {
+        let _lock = self.lock()?;
+        if !self.mark().is_file() {
+            return Err(Error::Unfinished(self.directory.clone()));
+        }
         Ok(pack::image(&self.build_directory(), initramfs, cmdline)?)
     }
 
@@ -134,6 +135,10 @@ impl Kernel {
     #[must_use]
     pub fn build_directory(&self) -> PathBuf {
         self.directory.join("build")
+    }
+
+    fn lock(&self) -> Result<Lock, Error> {
+        Ok(Lock::wait(&self.directory.with_extension("lock"))?)
     }
 
     fn is_complete(&self, slot_bytes: usize) -> bool {
@@ -154,7 +159,7 @@ impl Kernel {
         cache: &Cache,
     ) -> Result<(), Error> {
         let build = self.build_directory();
-        fs::create_dir_all(&build).map_err(io_error("create", &build))?;
+        fs::create_dir_all(&build).map_err(cannot("create", &build))?;
         remove_if_there(&self.mark())?;
         let log = self.directory.join("log");
         remove_if_there(&log)?;
@@ -170,9 +175,10 @@ impl Kernel {
         eprintln!("kernel: built in {} ({steps} steps)", minutes(took));
         // A relink is no measure for a whole build.
         if steps > FIRST_ESTIMATE / 2 {
-            fs::write(&last_steps, steps.to_string()).map_err(io_error("write", &last_steps))?;
+            fs::write(&last_steps, steps.to_string()).map_err(cannot("write", &last_steps))?;
         }
-        fs::write(self.mark(), slot_bytes.to_string()).map_err(io_error("write", &self.mark()))
+        let mark = self.mark();
+        Ok(fs::write(&mark, slot_bytes.to_string()).map_err(cannot("write", &mark))?)
     }
 }
 
@@ -195,13 +201,13 @@ fn configure(make: &Make, requests: &Requests, progress: &mut Progress) -> Resul
     if !(is_same && configuration.is_file()) {
         remove_if_there(&wanted)?;
         let merged = make.build.join("merged.config");
-        fs::write(&merged, &text).map_err(io_error("write", &merged))?;
+        fs::write(&merged, &text).map_err(cannot("write", &merged))?;
         let all = format!("KCONFIG_ALLCONFIG={}", merged.display());
         make.run(&[&all, "allnoconfig"], progress)?;
         make.run(&["olddefconfig"], progress)?;
-        fs::rename(&merged, &wanted).map_err(io_error("rename", &merged))?;
+        fs::rename(&merged, &wanted).map_err(cannot("rename", &merged))?;
     }
-    let result = fs::read_to_string(&configuration).map_err(io_error("read", &configuration))?;
+    let result = fs::read_to_string(&configuration).map_err(cannot("read", &configuration))?;
     Ok(requests.check(&result)?)
 }
 
@@ -215,13 +221,13 @@ fn make_slot(path: &Path, bytes: usize) -> Result<(), Error> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() == bytes as u64) {
         return Ok(());
     }
-    fs::write(path, vec![0; bytes]).map_err(io_error("write", path))
+    Ok(fs::write(path, vec![0; bytes]).map_err(cannot("write", path))?)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("remove", path)(error))
+            Err(cannot("remove", path)(error).into())
         }
         _ => Ok(()),
     }
@@ -247,11 +253,6 @@ fn timestamp(seconds: u64) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { verb, path, source }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +269,15 @@ mod tests {
         ] {
             assert_eq!(slot_bytes(initramfs), slot, "{initramfs}");
         }
+    }
+
+    #[test]
+    fn a_kernel_that_another_build_left_unfinished_gets_no_ramdisk() {
+        let cache = tempfile::tempdir().unwrap();
+        let directory = cache.path().join("kernel");
+        let kernel = Kernel { version: "6.12".into(), directory: directory.clone() };
+        let error = kernel.with_initramfs(b"", "").unwrap_err();
+        assert!(matches!(error, Error::Unfinished(left) if left == directory));
     }
 
     #[test]

@@ -58,6 +58,14 @@ impl Lab {
         }
     }
 
+    /// The machine's memory is nearly full, for as long as what is returned lives.
+    fn leave_available(&mut self, memory: &str) -> tempfile::NamedTempFile {
+        let meminfo = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&meminfo, format!("MemAvailable:   {memory}\n")).unwrap();
+        self.meminfo = meminfo.path().to_owned();
+        meminfo
+    }
+
     async fn fetch(&self, sha256: Option<&str>) -> Outcome {
         let one = self.fetch_with(sha256, 1).await;
         assert_eq!(
@@ -250,9 +258,7 @@ async fn a_file_that_does_not_fit_is_refused_before_its_bytes_come() {
         [head("200 OK", &["Content-Length: 1099511627776"]), vec![Step::Silence]].concat()
     };
     let mut lab = Lab::new(Server::plain(script).await);
-    let meminfo = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&meminfo, "MemAvailable:   65536 kB\n").unwrap();
-    lab.meminfo = meminfo.path().to_owned();
+    let _meminfo = lab.leave_available("65536 kB");
     let line = "cannot fetch kernel: BASE/k: cannot hold 1024.0 GiB in 64.0 MiB of available \
                 memory: add memory to the machine, or make the file smaller";
     assert_eq!(lab.fetch(Some(DIGITS)).await, Outcome::refused(line));
@@ -265,9 +271,7 @@ async fn a_file_of_unknown_length_is_refused_when_it_has_grown_too_much() {
         [head("200 OK", &[]), vec![megabyte; 20], vec![Step::Silence]].concat()
     };
     let mut lab = Lab::new(Server::plain(script).await);
-    let meminfo = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&meminfo, "MemAvailable:   8192 kB\n").unwrap();
-    lab.meminfo = meminfo.path().to_owned();
+    let _meminfo = lab.leave_available("8192 kB");
     let line = "cannot fetch kernel: BASE/k: cannot hold 8.0 MiB in 8.0 MiB of available \
                 memory: add memory to the machine, or make the file smaller";
     assert_eq!(lab.fetch(Some(DIGITS)).await, Outcome::refused(line));

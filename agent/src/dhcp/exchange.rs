@@ -120,21 +120,8 @@ mod tests {
     use super::*;
 
     fn lease(server: u8, address: u8) -> Lease {
-        Lease {
-            address: Ipv4Addr::new(10, 0, 0, address),
-            prefix_len: 24,
-            server: Ipv4Addr::new(10, 0, 0, server),
-            routes: vec![],
-            dns: vec![],
-            ntp: vec![],
-            domain: None,
-            hostname: None,
-            mtu: None,
-            obtained: Duration::ZERO,
-            renew_after: Duration::from_secs(30),
-            rebind_after: Duration::from_secs(52),
-            expires_after: Duration::from_secs(60),
-        }
+        let [address, server] = [address, server].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        Lease::bare(address, server)
     }
 
     fn nak(server: u8) -> Answer {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable};
 
+use agent_types::net::DhcpClientId;
+
 use super::{Client, Lease};
 use crate::netlink::{MacAddr, Route};
 use crate::resolv::is_domain_name;
@@ -83,7 +85,7 @@ fn message(client: &Client, xid: u32, elapsed: Duration, kind: MessageType) -> M
     message.set_secs(u16::try_from(elapsed.as_secs()).unwrap_or(u16::MAX));
     let options = message.opts_mut();
     options.insert(DhcpOption::MessageType(kind));
-    options.insert(DhcpOption::ClientIdentifier(client_identifier(client.mac)));
+    options.insert(DhcpOption::ClientIdentifier(client_identifier(client)));
     options.insert(DhcpOption::MaxMessageSize(LONGEST_MESSAGE_BYTES));
     options.insert(DhcpOption::ParameterRequestList(WANTED.to_vec()));
     if let Some(hostname) = &client.hostname {
@@ -92,11 +94,12 @@ fn message(client: &Client, xid: u32, elapsed: Duration, kind: MessageType) -> M
     message
 }
 
-/// The hardware address with its type in front, as iPXE and most firmware send it: the machine
-/// keeps its address from one stage to the next.
-fn client_identifier(mac: MacAddr) -> Vec<u8> {
+/// Unless another is asked for, the hardware address with its type in front, as iPXE and most
+/// firmware send it: the machine keeps its address from one stage to the next.
+fn client_identifier(client: &Client) -> Vec<u8> {
     const ETHERNET: u8 = 1;
-    std::iter::once(ETHERNET).chain(mac.0).collect()
+    let of_mac = || std::iter::once(ETHERNET).chain(client.mac.0).collect();
+    client.id.as_ref().map_or_else(of_mac, DhcpClientId::to_bytes)
 }
 
 /// Encoding into memory fails only for what is not in these messages.

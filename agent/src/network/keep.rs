@@ -42,7 +42,7 @@ pub(crate) async fn keep(
     loop {
         let Some(lease) = &network.lease else { return pending().await };
         let link = link(&links, &network)?;
-        let client = client(config.hostname.clone(), link.index, &link.name, link.mac)?;
+        let client = client(config, link.index, &link.name, link.mac)?;
         let lease = match fate(&client, lease).await {
             Fate::Open => continue,
             Fate::Renewed(lease) => lease,

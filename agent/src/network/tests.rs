@@ -28,6 +28,7 @@ fn by_hand(address: [u8; 4], prefix_len: u8, gateway: Option<[u8; 4]>) -> Networ
         hostname: None,
         dns: vec![],
         ntp: vec![],
+        dhcp_client_id: None,
     }
 }
 

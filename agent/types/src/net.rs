@@ -11,7 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::cmdline::Cmdline;
 
+pub use client_id::DhcpClientId;
+
 mod choice;
+mod client_id;
 mod comma;
 mod nfsroot;
 
@@ -30,6 +33,8 @@ pub struct NetworkConfig {
     pub dns: Vec<IpAddr>,
     /// Time servers.
     pub ntp: Vec<IpAddr>,
+    /// How a DHCP server shall know this machine; otherwise by its Ethernet address.
+    pub dhcp_client_id: Option<DhcpClientId>,
 }
 
 /// How the IPv4 address is found.
@@ -139,6 +144,7 @@ struct Answers {
     hostname: Option<String>,
     dns: Vec<IpAddr>,
     ntp: Vec<IpAddr>,
+    dhcp_client_id: Option<DhcpClientId>,
 }
 
 /// Collects the warnings about one parameter.

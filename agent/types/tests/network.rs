@@ -163,10 +163,16 @@ const AUTOCONF: &[Row<'_>] = &[
     (
         "a client identifier",
         "epoxy.ip=:::::eth0:dhcp,1,02:00",
-        "eth0 DHCP",
+        "eth0 DHCP as 1 02",
+        &["epoxy.ip: name server \"00\" is no address; it is left out: correct it"],
+    ),
+    ("a client identifier alone", "epoxy.ip=dhcp,0xff,rack7", "any DHCP as 255 rack7", &[]),
+    (
+        "a client identifier that is none",
+        "epoxy.ip=eth1:dhcp,ether,rack7",
+        "eth1 DHCP",
         &[
-            "epoxy.ip: autoconf \"dhcp,1,02\" has a client identifier; it is not sent: write dhcp",
-            "epoxy.ip: name server \"00\" is no address; it is left out: correct it",
+            "epoxy.ip: client identifier \"ether,rack7\" is no type from 0 to 255, a comma and 1 to 251 bytes; the Ethernet address is sent: correct it",
         ],
     ),
     (
@@ -415,6 +421,11 @@ fn shown(config: &NetworkConfig) -> String {
         Ipv4Config::Dhcp => " DHCP".to_owned(),
         Ipv4Config::Static(own) => format!(" {own}") + &via(own.gateway),
     };
+    line += &config
+        .dhcp_client_id
+        .iter()
+        .map(|client| format!(" as {} {}", client.kind, client.id))
+        .collect::<String>();
     line += &config.ipv6.map(|own| format!(" and {own}") + &via(own.gateway)).unwrap_or_default();
     line += &config.hostname.iter().map(|name| format!(" name {name}")).collect::<String>();
     line += &config.dns.iter().map(|server| format!(" dns {server}")).collect::<String>();

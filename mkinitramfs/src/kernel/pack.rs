@@ -5,11 +5,11 @@
 //! interrupts this, the next run starts from the same place.
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::file::{FileError, cannot};
 use super::replay::{self, replay};
 use super::splice::{self, SLACK_BYTES};
 use super::vmlinux::{self, Places};
@@ -39,15 +39,8 @@ const LONGEST_CMDLINE_BYTES: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of the build cannot be read or written.
-    #[error("cannot {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The kernel is not shaped as it must be.
     #[error(transparent)]
     Vmlinux(#[from] vmlinux::Error),
@@ -83,7 +76,7 @@ pub(super) fn image(build: &Path, initramfs: &[u8], cmdline: &str) -> Result<Vec
     image[places.slot_size.clone()].copy_from_slice(&(initramfs.len() as u64).to_le_bytes());
     let payload = payload(build, &image, &places, initramfs)?;
     let path = build.join(PAYLOAD);
-    fs::write(&path, payload).map_err(io_error("write", &path))?;
+    fs::write(&path, payload).map_err(cannot("write", &path))?;
     STEPS.iter().try_for_each(|step| replay(build, step))?;
     read(&build.join(RESULT))
 }
@@ -125,17 +118,12 @@ fn compressed_head(build: &Path, head: &[u8]) -> Result<Vec<u8>, Error> {
     }
     let compressed = splice::head(head)?;
     let kept = [digest.as_slice(), &compressed].concat();
-    output::replace(&path, &kept).map_err(io_error("write", &path))?;
+    output::replace(&path, &kept).map_err(cannot("write", &path))?;
     Ok(compressed)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(io_error("read", path))
-}
-
-fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { verb, path, source }
+    Ok(fs::read(path).map_err(cannot("read", path))?)
 }
 
 #[cfg(test)]

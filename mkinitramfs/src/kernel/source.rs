@@ -10,6 +10,7 @@ use agent_types::digest::Sha256Digest;
 use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
+use super::file::{FileError, cannot};
 
 /// Where Debian's package `linux-source-6.12` puts it.
 pub const DEBIAN_TARBALL: &str = "/usr/src/linux-source-6.12.tar.xz";
@@ -24,15 +25,8 @@ pub enum Error {
     )]
     NotInstalled,
     /// Something cannot be read or written.
-    #[error("cannot {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// tar says why on its standard error.
     #[error("cannot unpack {}: {message}", path.display())]
     Unpack {
@@ -71,7 +65,7 @@ impl Source {
             return Err(Error::NotInstalled);
         }
         if path.is_dir() {
-            let directory = path.canonicalize().map_err(io_error("read", path))?;
+            let directory = path.canonicalize().map_err(cannot("read", path))?;
             let identity = directory.display().to_string();
             return Self::of(directory, identity, false);
         }
@@ -109,22 +103,22 @@ fn version(makefile: &str) -> Option<String> {
 fn unpack(tarball: &Path, directory: &Path) -> Result<(), Error> {
     eprintln!("kernel: unpacking {} (once)", tarball.display());
     let parent = directory.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+    fs::create_dir_all(parent).map_err(cannot("create", parent))?;
     let temporary = tempfile::Builder::new().prefix("unpacking-").tempdir_in(parent);
-    let temporary = temporary.map_err(io_error("create a directory in", parent))?;
+    let temporary = temporary.map_err(cannot("create a directory in", parent))?;
     let tar = Command::new("tar")
         .args(["-x", "--strip-components=1", "-f"])
         .arg(tarball)
         .arg("-C")
         .arg(temporary.path())
         .output()
-        .map_err(io_error("run tar on", tarball))?;
+        .map_err(cannot("run tar on", tarball))?;
     if !tar.status.success() {
         let message = String::from_utf8_lossy(&tar.stderr);
         let message = message.lines().last().unwrap_or("tar says nothing").to_owned();
         return Err(Error::Unpack { path: tarball.to_owned(), message });
     }
-    fs::rename(temporary.path(), directory).map_err(io_error("rename to", directory))?;
+    fs::rename(temporary.path(), directory).map_err(cannot("rename to", directory))?;
     // The directory has moved away; there is nothing left to delete.
     let _moved = temporary.keep();
     Ok(())
@@ -132,16 +126,16 @@ fn unpack(tarball: &Path, directory: &Path) -> Result<(), Error> {
 
 /// A tarball's digest, kept under its name, size and time: 150 MB are not read for every image.
 fn digest_of(tarball: &Path, cache: &Cache) -> Result<Sha256Digest, Error> {
-    let metadata = fs::metadata(tarball).map_err(io_error("read", tarball))?;
-    let path = tarball.canonicalize().map_err(io_error("read", tarball))?;
+    let metadata = fs::metadata(tarball).map_err(cannot("read", tarball))?;
+    let path = tarball.canonicalize().map_err(cannot("read", tarball))?;
     let stamp = format!("{} {} {}", path.display(), metadata.len(), seconds_of(tarball)?);
     let memo = cache.sources().join(format!("{}.sha256", &super::cache::key(&[&stamp])));
     if let Some(known) = fs::read_to_string(&memo).ok().and_then(|text| text.trim().parse().ok()) {
         return Ok(known);
     }
-    let digest = hash(tarball).map_err(io_error("read", tarball))?;
-    fs::create_dir_all(cache.sources()).map_err(io_error("create", cache.sources()))?;
-    fs::write(&memo, format!("{digest}\n")).map_err(io_error("write", &memo))?;
+    let digest = hash(tarball).map_err(cannot("read", tarball))?;
+    fs::create_dir_all(cache.sources()).map_err(cannot("create", cache.sources()))?;
+    fs::write(&memo, format!("{digest}\n")).map_err(cannot("write", &memo))?;
     Ok(digest)
 }
 
@@ -159,13 +153,8 @@ fn hash(path: &Path) -> io::Result<Sha256Digest> {
 
 fn seconds_of(path: &Path) -> Result<u64, Error> {
     let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
-    let modified = modified.map_err(io_error("read", path))?;
+    let modified = modified.map_err(cannot("read", path))?;
     Ok(modified.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default())
-}
-
-fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { verb, path, source }
 }
 
 #[cfg(test)]

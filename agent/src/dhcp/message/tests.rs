@@ -15,6 +15,7 @@ fn client() -> Client {
         interface: "eth0".to_owned(),
         mac: MAC,
         hostname: Some("mlab1.example.org".to_owned()),
+        id: None,
     }
 }
 
@@ -44,19 +45,11 @@ fn lease_of(options: Vec<DhcpOption>) -> Lease {
 
 fn bare_lease() -> Lease {
     Lease {
-        address: ADDRESS,
-        prefix_len: 8,
-        server: SERVER,
-        routes: vec![],
-        dns: vec![],
-        ntp: vec![],
-        domain: None,
-        hostname: None,
-        mtu: None,
         obtained: NOW,
         renew_after: Duration::from_secs(1800),
         rebind_after: Duration::from_secs(3150),
         expires_after: Duration::from_secs(3600),
+        ..Lease::bare(ADDRESS, SERVER)
     }
 }
 

@@ -56,6 +56,7 @@ fn ipv4(address: &str, gateway: Option<&str>) -> NetworkConfig {
         hostname: None,
         dns: vec![],
         ntp: vec![],
+        dhcp_client_id: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use agent_types::net::DhcpClientId;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -90,6 +91,21 @@ fn what_the_command_line_says_comes_before_what_the_dhcp_server_says() {
         assert_eq!(theirs.ntp, ["10.0.0.5".parse::<IpAddr>().unwrap()]);
         assert_eq!((ours.hostname, ours.dns, ours.ntp), (config.hostname, config.dns, config.ntp));
         assert_eq!(etc(root.path(), "resolv.conf"), "nameserver 9.9.9.9\n");
+    });
+}
+
+#[test]
+fn a_server_knows_the_machine_by_the_identifier_of_the_command_line() {
+    isolated(async || {
+        let far = Far::new().await;
+        far.link("eth0");
+        let options = [RANGE, "--dhcp-host=id:ff:72:37,10.0.0.77"];
+        let _server = far.dhcp_server("eth0", "10.0.0.1/24", &options).await;
+        let root = tempfile::tempdir().unwrap();
+        let id = DhcpClientId { kind: 255, id: "r7".to_owned() };
+        let config = NetworkConfig { dhcp_client_id: Some(id), ..by_dhcp(Some("eth0")) };
+        bring_up_in(root.path(), &config).await.unwrap();
+        assert_eq!(addresses(), ["eth0 10.0.0.77/24"]);
     });
 }
 

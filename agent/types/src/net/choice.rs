@@ -112,6 +112,7 @@ impl Said {
             hostname: hostname.map(|given| given.value),
             dns: dns.into_iter().map(|given| given.value).collect(),
             ntp: ip.ntp,
+            dhcp_client_id: ip.dhcp_client_id,
         };
         (config, sources)
     }

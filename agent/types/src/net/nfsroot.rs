@@ -8,7 +8,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Answers, Ipv4Config, Notes, StaticIpv4, StaticIpv6, prefix_len};
+use super::{Answers, DhcpClientId, Ipv4Config, Notes, StaticIpv4, StaticIpv6, prefix_len};
 
 const FIELDS: usize = 10;
 /// What a router advertises, too.
@@ -23,8 +23,8 @@ enum Autoconf<'a> {
     Static,
     /// DHCP, whatever else may be allowed.
     Dhcp,
-    /// DHCP with a client identifier.
-    DhcpWithId,
+    /// DHCP with this client identifier.
+    DhcpWithId(&'a str),
     /// A protocol that nobody speaks any more.
     Obsolete(&'a str),
     /// No word of the kernel's.
@@ -43,12 +43,10 @@ enum Client {
 pub(super) fn parse(value: &str, notes: &mut Notes<'_>) -> Option<Answers> {
     let fields = split(value);
     match fields.as_slice() {
-        [word] if is_protocol(word) => {
-            Some(Answers { ipv4: Some(dhcp(word, notes)), ..Answers::default() })
-        }
+        [word] if is_protocol(word) => Some(dhcp(word, notes)),
         [device, word] if is_protocol(word) && !is_address(device) => {
             let interface = notes.interface(device);
-            Some(Answers { ipv4: Some(dhcp(word, notes)), interface, ..Answers::default() })
+            Some(Answers { interface, ..dhcp(word, notes) })
         }
         fields => positional(fields, notes),
     }
@@ -62,11 +60,12 @@ fn positional(fields: &[&str], notes: &mut Notes<'_>) -> Option<Answers> {
     }
     let (client, client_prefix) = split_prefix(field(1));
     let mask = Some(field(4)).filter(|mask| !mask.is_empty()).or(client_prefix).unwrap_or_default();
-    let (ipv4, ipv6) = match Client::parse(client) {
-        Client::Empty => (dhcp(field(7), notes), None),
+    let answers = match Client::parse(client) {
+        Client::Empty => dhcp(field(7), notes),
         Client::Ipv4(address) => {
             check_static(field(7), notes);
-            (Ipv4Config::Static(static_ipv4(address, mask, field(3), notes)), None)
+            let ipv4 = Ipv4Config::Static(static_ipv4(address, mask, field(3), notes));
+            Answers { ipv4: Some(ipv4), ..Answers::default() }
         }
         Client::Ipv6(address) => {
             notes.warn(
@@ -74,7 +73,8 @@ fn positional(fields: &[&str], notes: &mut Notes<'_>) -> Option<Answers> {
                 "is IPv6",
                 "IPv4, which the boot server needs, is asked for by DHCP",
             );
-            (Ipv4Config::Dhcp, Some(static_ipv6(address, mask, field(3), notes)))
+            let ipv6 = Some(static_ipv6(address, mask, field(3), notes));
+            Answers { ipv4: Some(Ipv4Config::Dhcp), ipv6, ..Answers::default() }
         }
         Client::Malformed => {
             let problem = format!("{client:?} is no IPv4 address and no word such as dhcp");
@@ -83,12 +83,11 @@ fn positional(fields: &[&str], notes: &mut Notes<'_>) -> Option<Answers> {
         }
     };
     Some(Answers {
-        ipv4: Some(ipv4),
-        ipv6,
         hostname: notes.hostname(field(5)),
         interface: notes.interface(field(6)),
         dns: [field(8), field(9)].iter().filter_map(|t| notes.address("name server", t)).collect(),
         ntp: notes.address("time server", field(10)).into_iter().collect(),
+        ..answers
     })
 }
 
@@ -134,17 +133,15 @@ fn static_ipv6(address: Ipv6Addr, mask: &str, gateway: &str, notes: &mut Notes<'
 }
 
 /// There is no address: whatever the word says, DHCP is the only way to get one.
-fn dhcp(word: &str, notes: &mut Notes<'_>) -> Ipv4Config {
+fn dhcp(word: &str, notes: &mut Notes<'_>) -> Answers {
+    let mut dhcp_client_id = None;
     match Autoconf::parse(word) {
         Autoconf::Unset | Autoconf::Dhcp => {}
         Autoconf::Static => {
             let problem = format!("is {word:?}, but no address is given");
             notes.warn("autoconf", problem, "DHCP is used: give an address, or write dhcp");
         }
-        Autoconf::DhcpWithId => {
-            let problem = format!("{word:?} has a client identifier");
-            notes.warn("autoconf", problem, "it is not sent: write dhcp");
-        }
+        Autoconf::DhcpWithId(id) => dhcp_client_id = client_id(id, notes),
         Autoconf::Obsolete(word) => {
             let problem = format!("{word:?} asks for BOOTP or RARP");
             notes.warn("autoconf", problem, "DHCP is used: write dhcp");
@@ -158,14 +155,23 @@ fn dhcp(word: &str, notes: &mut Notes<'_>) -> Ipv4Config {
             );
         }
     }
-    Ipv4Config::Dhcp
+    Answers { ipv4: Some(Ipv4Config::Dhcp), dhcp_client_id, ..Answers::default() }
+}
+
+fn client_id(text: &str, notes: &mut Notes<'_>) -> Option<DhcpClientId> {
+    let id = DhcpClientId::parse(text);
+    if id.is_none() {
+        let problem = format!("{text:?} is no type from 0 to 255, a comma and 1 to 251 bytes");
+        notes.warn("client identifier", problem, "the Ethernet address is sent: correct it");
+    }
+    id
 }
 
 /// There is an address: the kernel uses it even if the word asks for another.
 fn check_static(word: &str, notes: &mut Notes<'_>) {
     match Autoconf::parse(word) {
         Autoconf::Unset | Autoconf::Static => {}
-        Autoconf::Dhcp | Autoconf::DhcpWithId | Autoconf::Obsolete(_) => {
+        Autoconf::Dhcp | Autoconf::DhcpWithId(_) | Autoconf::Obsolete(_) => {
             let problem = format!("is {word:?}, but an address is given");
             notes.warn("autoconf", problem, "the address is used: write off, or leave it empty");
         }
@@ -184,8 +190,7 @@ impl<'a> Autoconf<'a> {
             "off" | "none" | "false" => Self::Static,
             "dhcp" | "on" | "any" => Self::Dhcp,
             "both" | "bootp" | "rarp" => Self::Obsolete(word),
-            word if word.starts_with("dhcp,") => Self::DhcpWithId,
-            word => Self::Unknown(word),
+            word => word.strip_prefix("dhcp,").map_or(Self::Unknown(word), Self::DhcpWithId),
         }
     }
 }
