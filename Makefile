@@ -27,7 +27,7 @@ deps: ## install the Debian packages that are missing, saying which and why
 	    $$sudo apt-get update -q; \
 	    DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -q -y --no-install-recommends $$missing; \
 	fi; \
-	command -v cargo >/dev/null || { echo "deps: cargo is missing: install Rust 1.88 or later from https://rustup.rs"; exit 1; }
+	command -v cargo >/dev/null || { echo "deps: cargo is missing: install Rust 1.89 or later from https://rustup.rs"; exit 1; }
 
 agent:
 	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \

@@ -236,8 +236,8 @@ impl Log for StandardError {
 }
 
 fn write_to_standard_error(line: &str) {
-    // A closed standard error leaves nobody to tell.
-    drop(writeln!(io::stderr(), "{TAG}{line}"));
+    // One write is one line, whoever else writes there. A closed standard error leaves nobody to tell.
+    drop(io::stderr().write_all(format!("{TAG}{line}\n").as_bytes()));
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod policy;
 mod progress;
 mod reap;
 mod report;
+mod rescue;
 mod resolv;
 mod resolve;
 mod retry;
@@ -73,6 +74,7 @@ const ROLES: &[Role] = &[
     Role { name: "init", about: "PID 1: starts the others and leaves the kernel", run: init::run },
     Role { name: "boot", about: "network, boot document, files, commands", run: boot::run },
     Role { name: "stage2", about: "what an operator sees and can do", run: operator::run },
+    Role { name: "rescue", about: "an ssh server for operators", run: rescue::run },
     Role { name: "epoxy_client", about: "one boot document, on any Linux", run: client::run },
     Role { name: "kexec", about: "loads the next kernel and enters it", run: kexec::run },
     Role { name: "shell", about: "a shell on the console, started by init", run: shell::run },

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::compress::{self, Compression};
 use crate::elf;
+use crate::host_key::{self, HostKey};
 use crate::kernel::cache::Cache;
 use crate::spec::{FileSpec, ImageSpec};
 use crate::tree::{self, DeviceKind, Node, Tree};
@@ -85,6 +86,9 @@ pub enum Error {
     /// Authorized keys are wrong.
     #[error(transparent)]
     Keys(#[from] keys::Error),
+    /// The host key is wrong.
+    #[error(transparent)]
+    HostKey(#[from] host_key::Error),
     /// CA certificates are wrong.
     #[error(transparent)]
     Certificates(#[from] certificates::Error),
@@ -132,6 +136,7 @@ impl Image {
         add_agent(&mut tree, &agent)?;
         add_busybox(&mut tree, spec)?;
         add_keys(&mut tree, spec, &mut notes)?;
+        add_host_key(&mut tree, spec, &mut notes)?;
         add_certificates(&mut tree, spec, &mut notes)?;
         add_settings(&mut tree, spec, date)?;
         spec.files.iter().try_for_each(|file| add_file(&mut tree, file))?;
@@ -205,6 +210,19 @@ fn add_keys(tree: &mut Tree, spec: &ImageSpec, notes: &mut Vec<String>) -> Resul
     }
     let keys = keys::read(&spec.authorized_keys)?;
     tree.file("/root/.ssh/authorized_keys", 0o600, keys)?;
+    Ok(())
+}
+
+fn add_host_key(tree: &mut Tree, spec: &ImageSpec, notes: &mut Vec<String>) -> Result<(), Error> {
+    let Some(key) = HostKey::read(&spec.ssh)? else { return Ok(()) };
+    notes.push(
+        "warning: a host key is packed: whoever can read the image can pose as its machines"
+            .to_owned(),
+    );
+    tree.file("/etc/stage2/ssh_host_ed25519_key", 0o600, key.private)?;
+    if let Some(certificate) = key.certificate {
+        tree.file("/etc/stage2/ssh_host_ed25519_key-cert.pub", 0o644, certificate)?;
+    }
     Ok(())
 }
 

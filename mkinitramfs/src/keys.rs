@@ -57,6 +57,12 @@ pub enum LineError {
     /// The key is not base64.
     #[error("expected base64 after {0}")]
     NotBase64(&'static str),
+    /// Rescue cannot honour the line as sshd would.
+    #[error(
+        "expected the option no-touch-required before {0}: rescue cannot see whether a security \
+         key was touched"
+    )]
+    Touch(&'static str),
     /// The key is of another type, or cut short.
     #[error("expected a whole key of type {0}")]
     OtherType(&'static str),
@@ -102,7 +108,12 @@ fn check_line(line: &str) -> Result<(), LineError> {
     let key_type = words.by_ref().take(2).find_map(known).ok_or(LineError::NoKeyType)?;
     let key = words.next().ok_or(LineError::NoKey(key_type))?;
     let bytes = base64(key).ok_or(LineError::NotBase64(key_type))?;
-    names_type(&bytes, key_type).then_some(()).ok_or(LineError::OtherType(key_type))
+    if !names_type(&bytes, key_type) {
+        return Err(LineError::OtherType(key_type));
+    }
+    let options = line.split(key_type).next().unwrap_or_default();
+    let waived = options.contains("no-touch-required") || options.contains("cert-authority");
+    if key_type.starts_with("sk-") && !waived { Err(LineError::Touch(key_type)) } else { Ok(()) }
 }
 
 /// The first string inside a key is its type again, with a length of four bytes in front.
@@ -163,6 +174,8 @@ mod tests {
     #[test]
     fn lines_are_taken_and_refused_as_sshd_would() {
         let ed25519 = "ssh-ed25519";
+        let sk = "sk-ssh-ed25519@openssh.com";
+        let sk_key = "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAA";
         for (line, expected) in [
             (format!("ssh-ed25519 {KEY} admin@example"), Ok(())),
             (format!("ssh-ed25519\t{KEY}"), Ok(())),
@@ -175,6 +188,9 @@ mod tests {
             (format!("ssh-ed25519 {}", &KEY[..KEY.len() - 1]), Err(LineError::NotBase64(ed25519))),
             (format!("ssh-rsa {KEY}"), Err(LineError::OtherType("ssh-rsa"))),
             ("ssh-ed25519 AAAA".to_owned(), Err(LineError::OtherType(ed25519))),
+            (format!("{sk} {sk_key}"), Err(LineError::Touch(sk))),
+            (format!("no-touch-required {sk} {sk_key}"), Ok(())),
+            (format!("cert-authority {sk} {sk_key}"), Ok(())),
         ] {
             assert_eq!(check_line(&line), expected, "{line}");
         }

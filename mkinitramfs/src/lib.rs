@@ -12,6 +12,7 @@ pub mod cmdline;
 pub mod compress;
 pub mod cpio;
 pub mod elf;
+pub mod host_key;
 pub mod image;
 pub mod inspect;
 pub mod kept;

@@ -30,6 +30,8 @@ pub struct ImageSpec {
     pub kernel: KernelSpec,
     /// The shell and its commands.
     pub busybox: BusyboxSpec,
+    /// The machines' own key for ssh.
+    pub ssh: SshSpec,
     /// More files.
     pub files: Vec<FileSpec>,
     /// More symbolic links.
@@ -64,6 +66,16 @@ pub struct BusyboxSpec {
     pub path: PathBuf,
     /// Which of its commands get a link in `/bin`.
     pub applets: Vec<String>,
+}
+
+/// How operators know the machines that boot the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SshSpec {
+    /// The private key of every machine, ed25519; without it each makes one of its own at boot.
+    pub host_key: Option<PathBuf>,
+    /// What a host authority has signed about that key.
+    pub host_certificate: Option<PathBuf>,
 }
 
 /// One more file.
@@ -137,7 +149,9 @@ impl ImageSpec {
         let own = [&mut self.busybox.path];
         let listed = self.authorized_keys.iter_mut().chain(&mut self.ca_certificates);
         let sources = self.files.iter_mut().map(|file| &mut file.source);
-        for path in own.into_iter().chain(listed).chain(sources).chain(&mut self.kernel.source) {
+        let ssh = self.ssh.host_key.iter_mut().chain(&mut self.ssh.host_certificate);
+        let optional = ssh.chain(&mut self.kernel.source);
+        for path in own.into_iter().chain(listed).chain(sources).chain(optional) {
             *path = directory.join(&path);
         }
         self
@@ -210,6 +224,7 @@ mod tests {
             policy = { plain_http_documents = true, console_shell = true }
             kernel = { profile = "vm", source = "linux.tar.xz" }
             busybox = { path = "busybox", applets = ["sh"] }
+            ssh = { host_key = "host", host_certificate = "host-cert.pub" }
             files = [{ source = "motd", target = "/etc/motd" }]
             symlinks = [{ link = "/bin/bash", target = "sh" }]
         "#;
@@ -232,6 +247,10 @@ mod tests {
             busybox: BusyboxSpec {
                 path: directory.path().join("busybox"),
                 applets: vec!["sh".into()],
+            },
+            ssh: SshSpec {
+                host_key: Some(directory.path().join("host")),
+                host_certificate: Some(directory.path().join("host-cert.pub")),
             },
             files: vec![file],
             symlinks: vec![SymlinkSpec { link: "/bin/bash".into(), target: "sh".into() }],

@@ -17,3 +17,4 @@ pub mod ramdisk;
 pub mod repack;
 pub mod resident;
 pub mod rotation;
+pub mod ssh;

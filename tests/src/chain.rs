@@ -88,6 +88,7 @@ impl Chain {
         let user = UserNetwork {
             tftp: Some(self.directory.path().join("tftp")),
             bootfile: Some("rom.ipxe".to_owned()),
+            ssh: false,
         };
         Machine::new(memory_mib).with_card(Card::new(model).with_ipxe().on(Wire::User(user)))
     }

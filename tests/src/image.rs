@@ -12,6 +12,7 @@ use mkinitramfs::kernel::cache::Cache;
 
 use crate::cache;
 use crate::certificate::Authority;
+use crate::operator::Operator;
 
 /// Names the agent to be packed; `make test` sets it.
 pub const AGENT: &str = "STAGE2_AGENT";
@@ -60,7 +61,7 @@ impl Image {
     /// Packs an image beside the running program, in place of the one that it packed last time.
     pub fn pack(agent: &Path) -> anyhow::Result<Self> {
         let directory = std::env::current_exe()?.with_extension("image");
-        Self::pack_into(&directory, agent, SPECIFICATION.as_ref())
+        Self::pack_into(&directory, SPECIFICATION.as_ref(), agent, &[])
     }
 
     /// Packs an image of the agent under test with another specification, in place of an earlier
@@ -70,14 +71,31 @@ impl Image {
         fs::create_dir_all(&directory)?;
         let file = directory.join("image.toml");
         fs::write(&file, specification)?;
-        Self::pack_into(&directory, &agent_under_test()?, &file)
+        Self::pack_into(&directory, &file, &agent_under_test()?, &[])
     }
 
-    fn pack_into(directory: &Path, agent: &Path, specification: &Path) -> anyhow::Result<Self> {
+    /// Packs an image that lets this operator in into `directory`, from a specification.
+    pub fn for_operator(
+        directory: &Path,
+        specification: &Path,
+        operator: &Operator,
+    ) -> anyhow::Result<Self> {
+        let key = operator.public_key();
+        let key = key.to_str().context("expected a path in UTF-8")?;
+        let agent = agent_under_test()?;
+        Self::pack_into(directory, specification, &agent, &["--authorized-keys", key])
+    }
+
+    fn pack_into(
+        directory: &Path,
+        specification: &Path,
+        agent: &Path,
+        extra: &[&str],
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         let _lock = cache::lock(&directory.join("lock"))?;
         let authority = Authority::open(directory)?;
-        pack(specification, agent, directory, &[], &Cache::from_environment())?;
+        pack(specification, agent, directory, extra, &Cache::from_environment())?;
         Ok(Self {
             authority,
             vmlinuz: directory.join("stage2_vmlinuz"),

@@ -13,6 +13,7 @@ pub mod document;
 pub mod image;
 pub mod lab;
 pub mod machine;
+pub mod operator;
 pub mod qmp;
 pub mod scenario;
 pub mod server;

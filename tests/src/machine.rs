@@ -75,6 +75,9 @@ pub struct UserNetwork {
     pub tftp: Option<PathBuf>,
     /// The file that DHCP tells.
     pub bootfile: Option<String>,
+    /// Whether a port of this host leads to the ssh server of the machine at
+    /// [`USER_NETWORK_GUEST`]; QEMU chooses it, see [`crate::qmp::Qmp::ssh_port`].
+    pub ssh: bool,
 }
 
 /// A network card.
@@ -258,6 +261,9 @@ impl Card {
                 }
                 if let Some(bootfile) = &user.bootfile {
                     netdev.push(format!(",bootfile={bootfile}"));
+                }
+                if user.ssh {
+                    netdev.push(format!(",hostfwd=tcp:127.0.0.1:0-{USER_NETWORK_GUEST}:22"));
                 }
                 netdev
             }

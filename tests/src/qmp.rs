@@ -81,6 +81,18 @@ impl Qmp {
         self.execute("set_link", &json!({ "name": card, "up": up })).map(drop)
     }
 
+    /// The port of this host that leads to the machine's ssh server.
+    pub fn ssh_port(&mut self) -> anyhow::Result<u16> {
+        let question = json!({ "command-line": "info usernet" });
+        let answer = self.execute("human-monitor-command", &question)?;
+        let table = answer.as_str().context("expected a table of connections")?;
+        // TCP[HOST_FORWARD]  12  127.0.0.1 43210  192.168.0.2  22  0  0
+        let forward = table.lines().find(|line| line.contains("HOST_FORWARD"));
+        let port = forward.and_then(|line| line.split_whitespace().nth(3));
+        port.and_then(|port| port.parse().ok())
+            .with_context(|| format!("expected a forwarded port in:\n{table}"))
+    }
+
     fn read_line(&mut self) -> anyhow::Result<Value> {
         let mut line = String::new();
         if self.answers.read_line(&mut line).context("QEMU's control socket is silent")? == 0 {

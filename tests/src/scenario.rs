@@ -37,7 +37,11 @@ impl Scenario {
 
     /// A server that presents this kind of certificate.
     pub fn presenting(presents: Presented) -> anyhow::Result<Self> {
-        let image = Image::under_test()?;
+        Self::with_image(Image::under_test()?, presents)
+    }
+
+    /// A machine with another image.
+    pub fn with_image(image: Arc<Image>, presents: Presented) -> anyhow::Result<Self> {
         let server = BootServer::for_user_network(&image.authority, presents)?;
         server.add_host(EpoxyHost {
             name: HOST.to_owned(),

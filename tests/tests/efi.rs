@@ -76,6 +76,7 @@ fn firmware_boots_the_image_from_the_network() -> anyhow::Result<()> {
     let user = UserNetwork {
         tftp: tftp.program.parent().map(Into::into),
         bootfile: Some("stage2.efi".to_owned()),
+        ..UserNetwork::default()
     };
     let card = Card::new("virtio-net-pci").on(Wire::User(user));
     let machine = Machine { firmware: Firmware::Efi, ..Machine::new(MEMORY_MIB).with_card(card) };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use nix::unistd::Uid;
 use vmtest::bench::boot::{Interval, Milestones, PHASES, WHOLE};
 use vmtest::bench::debian::Programs;
 use vmtest::bench::download::{Download, Fetched};
@@ -14,6 +15,7 @@ use vmtest::bench::ramdisk::{Contender, Ramdisks};
 use vmtest::bench::repack::Repack;
 use vmtest::bench::resident::Resident;
 use vmtest::bench::rotation::rotation;
+use vmtest::bench::ssh::{Server, Servers};
 
 /// Measure the image and the agent against ramdisks and programs made of Debian's packages.
 #[derive(Parser)]
@@ -53,6 +55,8 @@ enum Measurement {
     Size,
     /// Memory of PID 1 and of the boot role
     Resident,
+    /// The ssh server: first byte, memory; only as root
+    Ssh,
     /// On the host: fetch and verify 1 GiB over HTTPS
     Download,
     /// Pack the image again with another authorized key
@@ -121,6 +125,7 @@ impl Bench {
             Measurement::Memory => self.memory()?,
             Measurement::Size => self.sizes(),
             Measurement::Resident => self.resident()?,
+            Measurement::Ssh => self.ssh()?,
             Measurement::Download => self.download()?,
             Measurement::Repack => self.repack()?,
         })
@@ -185,6 +190,22 @@ impl Bench {
         Ok(figures.into_iter().flatten().collect())
     }
 
+    fn ssh(&self) -> anyhow::Result<Vec<Figure>> {
+        if !Uid::effective().is_root() {
+            say("  left out: only root can make the network for it");
+            return Ok(vec![]);
+        }
+        let servers = Servers::pack(&self.agent, &self.programs, &self.ramdisks.kernel)?;
+        let (mut ours, mut peer) = (Vec::new(), Vec::new());
+        for contender in rotation(&[Contender::Ours, Contender::Baseline], self.runs) {
+            let server = servers.measure(contender)?;
+            let Server { banner, listening_kib, session_kib } = server;
+            say(&format!("  {contender}: {banner:.2} s, {listening_kib} KiB, {session_kib} KiB"));
+            if contender == Contender::Ours { ours.push(server) } else { peer.push(server) }
+        }
+        Ok(ssh_figures(&ours, &peer))
+    }
+
     fn download(&self) -> anyhow::Result<Vec<Figure>> {
         let download = Download::prepare(&self.agent)?;
         let (mut ours, mut peaks, mut peer) = (Vec::new(), Vec::new(), Vec::new());
@@ -222,6 +243,20 @@ impl Bench {
         let name = "repack with another key";
         Ok(Figure::against(name, "s", &ours, "cpio | zstd -19", &peer).into_iter().collect())
     }
+}
+
+fn ssh_figures(ours: &[Server], peer: &[Server]) -> Vec<Figure> {
+    type Pick = fn(&Server) -> f64;
+    let all = |servers: &[Server], pick: Pick| -> Vec<f64> { servers.iter().map(pick).collect() };
+    let rows: [(_, _, Pick); 3] = [
+        ("ssh_banner: kernel entry to first byte", "s", |server| server.banner),
+        ("rescue_resident: listening", "KiB", |server| server.listening_kib.into()),
+        ("rescue_resident: with a session", "KiB", |server| server.session_kib.into()),
+    ];
+    let figures = rows.map(|(name, unit, pick)| {
+        Figure::against(name, unit, &all(ours, pick), "dropbear", &all(peer, pick))
+    });
+    figures.into_iter().flatten().collect()
 }
 
 /// What was promised, in seconds, bytes or KiB.

@@ -1,0 +1,88 @@
+//! What clients with a good key cannot do either.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::server::{Bounded, Server};
+
+/// Starts a client whose program says a line, and returns it.
+fn start(server: &Server, program: &str) -> (Child, BufReader<ChildStdout>, String) {
+    let mut ssh = server.ssh();
+    let mut child = ssh.arg(program).stdin(Stdio::piped()).stdout(Stdio::piped()).start();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    (child, output, line)
+}
+
+fn pause() {
+    std::thread::park_timeout(Duration::from_millis(100));
+}
+
+#[test]
+fn the_eleventh_login_is_refused_until_another_ends() {
+    let server = Server::start("");
+    let mut sessions: Vec<_> = (0..10).map(|_| start(&server, "echo in; read word")).collect();
+    assert!(sessions.iter().all(|(_, _, line)| line == "in\n"));
+    assert_eq!(server.ssh().arg("true").code(), Some(255));
+    server.logged("refused: too many are logged in");
+    let (mut first, _, _) = sessions.remove(0);
+    drop(first.stdin.take());
+    first.wait().unwrap();
+    assert!((0..100).any(|_| {
+        pause();
+        server.ssh().arg("true").code() == Some(0)
+    }));
+}
+
+/// How much the process has written, once it writes no more.
+fn written_in_the_end(process: &str) -> String {
+    let written = || {
+        pause();
+        fs::read_to_string(format!("/proc/{process}/io")).unwrap()
+    };
+    let mut before = written();
+    for _ in 0..600 {
+        let now = written();
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
+    unreachable!("it still writes: {before}")
+}
+
+#[test]
+fn output_that_a_client_does_not_take_stays_with_its_program() {
+    let server = Server::start("");
+    let (mut ssh, _output, line) = start(&server, "echo $PPID $$; exec cat /dev/zero");
+    let (connection, program) = line.trim().split_once(' ').unwrap();
+    written_in_the_end(program);
+    let status = fs::read_to_string(format!("/proc/{connection}/status")).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = most.split_whitespace().next().unwrap().parse().unwrap();
+    // A debug build with its 10 MiB of code, and what waits for the client.
+    assert!(kib < 40 * 1024, "{kib} KiB");
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+    server.logged("logged out");
+}
+
+#[test]
+fn a_client_that_is_silent_is_given_up_whether_it_is_sent_anything_or_not() {
+    for program in ["echo in; exec sleep 1000", "echo in; exec cat /dev/zero"] {
+        let server = Server::start_with("", &["--patience", "10"]);
+        let (mut ssh, mut output, line) = start(&server, program);
+        assert_eq!(line, "in\n");
+        kill_process(Pid::from_child(&ssh), Signal::STOP).unwrap();
+        server.logged("logged out");
+        ssh.kill().unwrap();
+        ssh.wait().unwrap();
+        // Ends, as nobody holds the other end any more.
+        output.read_to_end(&mut Vec::new()).unwrap();
+    }
+}
