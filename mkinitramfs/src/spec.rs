@@ -30,6 +30,12 @@ pub struct ImageSpec {
     pub kernel: KernelSpec,
     /// The shell and its commands.
     pub busybox: BusyboxSpec,
+    /// The flasher, a dynamic program; becomes `/sbin/flasher`.
+    pub flasher: Option<PathBuf>,
+    /// More dynamic programs of the build host. Each gets its own path in the image, and with it
+    /// come its interpreter and every library that it needs.
+    #[serde(rename = "binary-deps")]
+    pub binary_deps: Vec<PathBuf>,
     /// More files.
     pub files: Vec<FileSpec>,
     /// More symbolic links.
@@ -135,7 +141,8 @@ impl ImageSpec {
         let own = [&mut self.busybox.path];
         let listed = self.authorized_keys.iter_mut().chain(&mut self.ca_certificates);
         let sources = self.files.iter_mut().map(|file| &mut file.source);
-        for path in own.into_iter().chain(listed).chain(sources).chain(&mut self.kernel.source) {
+        let single = self.kernel.source.iter_mut().chain(&mut self.flasher);
+        for path in own.into_iter().chain(listed).chain(sources).chain(single) {
             *path = directory.join(&path);
         }
         self
@@ -208,6 +215,8 @@ mod tests {
             policy.plain_http_documents = true
             kernel = { profile = "vm", source = "linux.tar.xz" }
             busybox = { path = "busybox", applets = ["sh"] }
+            flasher = "flasher"
+            binary-deps = ["/usr/bin/mstflint"]
             files = [{ source = "motd", target = "/etc/motd" }]
             symlinks = [{ link = "/bin/bash", target = "sh" }]
         "#;
@@ -231,6 +240,8 @@ mod tests {
                 path: directory.path().join("busybox"),
                 applets: vec!["sh".into()],
             },
+            flasher: Some(directory.path().join("flasher")),
+            binary_deps: vec!["/usr/bin/mstflint".into()],
             files: vec![file],
             symlinks: vec![SymlinkSpec { link: "/bin/bash".into(), target: "sh".into() }],
         };

@@ -14,11 +14,18 @@ use crate::certificate::Authority;
 /// Names the agent to be packed; `make test` sets it.
 pub const AGENT: &str = "STAGE2_AGENT";
 
+/// Names the flasher to be packed; `make test` sets it.
+pub const FLASHER: &str = "STAGE2_FLASHER";
+
 /// Where cargo puts the agent below its target directory.
 const AGENT_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/agent";
+const FLASHER_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/flasher";
 
 /// The default image's specification.
 pub const SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mkinitramfs/stage2.toml");
+
+/// The default image with Debian's `flashrom` in it, which judges what a flasher wrote.
+const FLASHER_SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flasher.toml");
 
 /// A packed image, and the authority that it trusts.
 pub struct Image {
@@ -40,18 +47,48 @@ impl Image {
         if let Some(image) = &*packed {
             return Ok(Arc::clone(image));
         }
-        let image = Arc::new(Self::pack(&agent_under_test()?)?);
+        let agent = program_under_test(AGENT, AGENT_IN_TARGET, "a static agent: `make agent`")?;
+        let image = Arc::new(Self::pack(&agent)?);
         *packed = Some(Arc::clone(&image));
         Ok(image)
     }
 
+    /// The same with the flasher that is to be tested, and Debian's `flashrom`; packed once per
+    /// program.
+    pub fn with_flasher_under_test() -> anyhow::Result<Arc<Self>> {
+        static PACKED: Mutex<Option<Arc<Image>>> = Mutex::new(None);
+        let mut packed = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = &*packed {
+            return Ok(Arc::clone(image));
+        }
+        let agent = program_under_test(AGENT, AGENT_IN_TARGET, "a static agent: `make agent`")?;
+        let flasher = program_under_test(FLASHER, FLASHER_IN_TARGET, "a flasher: `make flasher`")?;
+        let flasher = flasher.to_str().context("expected the flasher's path to be UTF-8")?;
+        let image = Self::pack_as(
+            "flasher-image",
+            FLASHER_SPECIFICATION.as_ref(),
+            &agent,
+            &["--flasher", flasher],
+        )?;
+        Ok(Arc::clone(packed.insert(Arc::new(image))))
+    }
+
     /// Packs an image beside the running program, in place of the one that it packed last time.
     pub fn pack(agent: &Path) -> anyhow::Result<Self> {
-        let directory = std::env::current_exe()?.with_extension("image");
+        Self::pack_as("image", SPECIFICATION.as_ref(), agent, &[])
+    }
+
+    fn pack_as(
+        name: &str,
+        specification: &Path,
+        agent: &Path,
+        extra: &[&str],
+    ) -> anyhow::Result<Self> {
+        let directory = std::env::current_exe()?.with_extension(name);
         fs::create_dir_all(&directory)?;
         let _lock = cache::lock(&directory.join("lock"))?;
         let authority = Authority::open(&directory)?;
-        pack(SPECIFICATION.as_ref(), agent, &directory, &[])?;
+        pack(specification, agent, &directory, extra)?;
         Ok(Self {
             authority,
             vmlinuz: directory.join("stage2_vmlinuz"),
@@ -77,21 +114,22 @@ pub fn pack(
         .with_context(|| format!("cannot pack an image with {}", agent.display()))
 }
 
-fn agent_under_test() -> anyhow::Result<PathBuf> {
-    if let Some(agent) = std::env::var_os(AGENT) {
-        return Ok(agent.into());
+/// The program that `variable` names, or else the one at `place` below cargo's target directory.
+fn program_under_test(variable: &str, place: &str, what: &str) -> anyhow::Result<PathBuf> {
+    if let Some(program) = std::env::var_os(variable) {
+        return Ok(program.into());
     }
     let myself = std::env::current_exe()?;
-    let agent =
-        myself.ancestors().map(|place| place.join(AGENT_IN_TARGET)).find(|path| path.is_file());
-    match agent {
-        Some(agent) => {
+    let program =
+        myself.ancestors().map(|directory| directory.join(place)).find(|path| path.is_file());
+    match program {
+        Some(program) => {
             eprintln!(
-                "{AGENT} is not set: testing {}, whatever it was built from",
-                agent.display()
+                "{variable} is not set: testing {}, whatever it was built from",
+                program.display()
             );
-            Ok(agent)
+            Ok(program)
         }
-        None => bail!("expected {AGENT} to name a static agent: `make agent` builds one"),
+        None => bail!("expected {variable} to name {what} builds one"),
     }
 }

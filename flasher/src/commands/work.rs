@@ -49,11 +49,7 @@ fn open(output: &SharedOutput, arguments: &cli::Target, target: Target) -> Resul
         .limit(arguments.time_limit.map(Duration::from_secs))
         .on_message(move |message| listener.borrow_mut().library(message));
     #[cfg(feature = "dummy")]
-    let chip = chip.faults(crate::operation::Faults {
-        crash_at: arguments.faults.crash_at,
-        fail_at: arguments.faults.fail_at,
-        without_guards: arguments.faults.without_guards,
-    });
+    let chip = chip.faults(arguments.faults);
     Ok(Opened { target, chip, _unbound: unbound })
 }
 
