@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use agent_types::digest::Sha256Digest;
-use agent_types::rom::PciId;
+use agent_types::rom::{PciId, RomVersion};
 
 use crate::address::CardAddress;
 use crate::chip::Region;
@@ -25,7 +25,7 @@ pub enum Asked {
     /// The program's version.
     Version,
     /// A command.
-    Command(Cli),
+    Command(Box<Cli>),
 }
 
 /// A command, and how it answers.
@@ -126,6 +126,8 @@ pub struct Write {
     pub backup: Option<PathBuf>,
     /// The ROM's digest. An EFI image has no checksum of its own.
     pub sha256: Option<Sha256Digest>,
+    /// A card whose ROM has this version or a newer one is left alone.
+    pub minimum_version: Option<RomVersion>,
     /// Show the plan and change nothing.
     pub dry_run: bool,
     /// What may be done.
@@ -187,12 +189,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, Err
         return Ok(Asked::Version);
     }
     given.check()?;
-    Ok(Asked::Command(Cli {
+    Ok(Asked::Command(Box::new(Cli {
         json: given.json,
         verbose: given.verbose,
         state_dir: given.state_dir.clone(),
         command: given.command()?,
-    }))
+    })))
 }
 
 #[cfg(test)]
@@ -225,7 +227,7 @@ mod tests {
     #[test]
     fn a_whole_write_is_understood() {
         let line = "--json write --card pci:0000:03:00.0 --rom r --region 0:fff --backup=b \
-                    --pci-id 8086:10d3 --dry-run --allow-downgrade --time-limit 7";
+                    --pci-id 8086:10d3 --dry-run --allow-downgrade --time-limit 7 --minimum-version 1.2";
         let write = Write {
             target: Target {
                 pci_id: Some("8086:10d3".parse().unwrap()),
@@ -236,6 +238,7 @@ mod tests {
             region: Some(Region { start: 0, end: 0x1000 }),
             backup: Some("b".into()),
             sha256: None,
+            minimum_version: Some("1.2".into()),
             dry_run: true,
             permissions: Permissions { allow_downgrade: true, ..Permissions::default() },
         };
@@ -245,7 +248,7 @@ mod tests {
             state_dir: "/var/lib/flasher".into(),
             command: Command::Write(write),
         };
-        assert_eq!(asked(line), Ok(Asked::Command(expected)));
+        assert_eq!(asked(line), Ok(Asked::Command(Box::new(expected))));
     }
 
     #[test]

@@ -89,9 +89,9 @@ pub(crate) type SharedOutput = Rc<RefCell<Output>>;
 
 /// Carries out one command.
 #[must_use]
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run(cli: &Cli) -> ExitCode {
     let output = Rc::new(RefCell::new(Output::new(cli.json, cli.verbose)));
-    match dispatch(&cli, &output) {
+    match dispatch(cli, &output) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let message = flash::chain(&error);

@@ -100,6 +100,7 @@ fn procedure(
     let (plan, aim) = match decide::decide(&run.wish, &facts) {
         Decision::Refuse(refusal) => return Err(refusal),
         Decision::UpToDate => return close(run, FlashOutcome::AlreadyProgrammed),
+        Decision::RecentEnough(present) => return Ok(FlashOutcome::RecentEnough { present }),
         Decision::Program { plan, aim } => (plan, aim),
     };
     report.blocks_changed = plan.touched.len();

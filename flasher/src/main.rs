@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Ok(Asked::Command(cli)) if cli.command == Command::ChipOperation => {
             flasher::operation::run()
         }
-        Ok(Asked::Command(cli)) => flasher::commands::run(cli),
+        Ok(Asked::Command(cli)) => flasher::commands::run(&cli),
         Ok(Asked::Help) => said(&mut io::stdout(), cli::HELP),
         Ok(Asked::Version) => said(
             &mut io::stdout(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use agent_types::flash_report::WritableCard;
 use agent_types::rom::{Card, OptionRom, PciId, RomError};
 
 use crate::address::CardAddress;
@@ -88,7 +89,10 @@ pub fn find(
     rom: Option<&[u8]>,
 ) -> Result<Target, Error> {
     match address {
-        CardAddress::Auto => find(sysfs, &the_card_of(sysfs, rom)?, pci_id, rom),
+        CardAddress::Auto => {
+            let found = the_card_of(sysfs, rom, pci_id)?;
+            find(sysfs, &found.address, Some(found.card.id), rom)
+        }
         CardAddress::Pci(at) => {
             let source = |source| Error::NoCard { address: address.clone(), source };
             pci_target(address, pci::card_at(sysfs, *at).map_err(source)?, pci_id)
@@ -110,20 +114,73 @@ pub const fn card_of(id: PciId) -> Card {
     Card { id, rom_bar_bytes: None, memory_bar_bytes: None }
 }
 
-fn the_card_of(sysfs: &Path, rom: Option<&[u8]>) -> Result<CardAddress, Error> {
+/// A card that `auto` may choose.
+struct Candidate {
+    address: CardAddress,
+    card: Card,
+}
+
+/// The cards that `auto` chooses from, whatever the ROM.
+///
+/// # Errors
+/// sysfs cannot be read.
+pub fn writable(sysfs: &Path) -> Result<Vec<WritableCard>, Error> {
+    let shown =
+        |found: Candidate| WritableCard { card: found.address.to_string(), pci_id: found.card.id };
+    Ok(candidates(sysfs, None)?.into_iter().map(shown).collect())
+}
+
+/// `pci_id` is what the operator says that a card is of which the kernel does not tell.
+fn candidates(sysfs: &Path, pci_id: Option<PciId>) -> Result<Vec<Candidate>, Error> {
+    let cards = pci::network_cards(sysfs)?;
+    let pci =
+        cards.iter().filter(|card| is_first_function(card) && is_writable(card)).map(|card| {
+            // The whole chip counts, not what the card shows of it.
+            let card_bars = Card { rom_bar_bytes: None, ..card.card() };
+            Candidate { address: CardAddress::Pci(card.address), card: card_bars }
+        });
+    let mtd = mtd::devices(sysfs).into_iter().filter_map(|device| {
+        let named = || pci_id.or_else(|| only_model(&cards)).filter(|_| device.name == OPTION_ROM);
+        let id = device.pci_id.or_else(named).filter(|_| device.why_not.is_none())?;
+        Some(Candidate { address: CardAddress::Mtd(device.number), card: card_of(id) })
+    });
+    Ok(pci.chain(mtd).collect())
+}
+
+/// A partition of this name is for a network card's ROM, which the kernel cannot tell of flash that
+/// is not behind a card. Others may hold the machine's own firmware.
+const OPTION_ROM: &str = "oprom";
+
+/// The first function of a card holds its ROM; asking the others locked cards up.
+fn is_first_function(card: &PciDevice) -> bool {
+    card.address.to_string().ends_with(".0")
+}
+
+fn is_writable(card: &PciDevice) -> bool {
+    matches!(support_of(card.id), Support::Writable { .. })
+}
+
+/// What all of the machine's network cards are, if they are the same.
+fn only_model(cards: &[PciDevice]) -> Option<PciId> {
+    let first = cards.first()?.id;
+    cards.iter().all(|card| card.id == first).then_some(first)
+}
+
+fn the_card_of(
+    sysfs: &Path,
+    rom: Option<&[u8]>,
+    pci_id: Option<PciId>,
+) -> Result<Candidate, Error> {
     let rom = OptionRom::parse_start(rom.ok_or(Error::AutoWithoutRom)?)?;
-    let fits = |card: &PciDevice| {
-        let writable = matches!(support_of(card.id), Support::Writable { .. });
-        // The first function of a card holds its ROM; asking the others locked cards up.
-        let first = card.address.to_string().ends_with(".0");
-        let bars = Card { rom_bar_bytes: None, ..card.card() };
-        writable && first && agent_types::rom::check(&rom, &bars, u64::MAX).is_ok()
-    };
-    let found: Vec<PciDevice> = pci::network_cards(sysfs)?.into_iter().filter(fits).collect();
-    match found.as_slice() {
-        [one] => Ok(CardAddress::Pci(one.address)),
+    let mut found = candidates(sysfs, pci_id)?;
+    found.retain(|candidate| {
+        let is_meant = pci_id.is_none_or(|id| id == candidate.card.id);
+        is_meant && agent_types::rom::check(&rom, &candidate.card, u64::MAX).is_ok()
+    });
+    match found.len() {
+        1 => Ok(found.remove(0)),
         _ => {
-            let found = found.iter().map(|card| format!("pci:{}", card.address)).collect();
+            let found = found.iter().map(|candidate| candidate.address.to_string()).collect();
             Err(Error::NotOne { found })
         }
     }
@@ -200,6 +257,52 @@ mod tests {
             target("8086:1533", "auto", None).unwrap_err(),
             "expected one card that the ROM is for and that can be written, got none"
         );
+    }
+
+    fn add_partition(sysfs: &Path, number: u32, name: &str, flags: &str) {
+        let directory = sysfs.join(format!("class/mtd/mtd{number}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        for (file, text) in [
+            ("name", name),
+            ("type", "nor"),
+            ("flags", flags),
+            ("size", "262144"),
+            ("numeraseregions", "0"),
+        ] {
+            std::fs::write(directory.join(file), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn auto_takes_a_partition_only_if_it_is_named_for_a_rom_and_alone() {
+        let virtio =
+            std::fs::read("/usr/lib/ipxe/qemu/pxe-virtio.rom").expect("Debian's ipxe-qemu");
+        let sysfs = pci::tests::sysfs_with(ADDRESS, "1af4:1041".parse().unwrap(), None);
+        let auto = |pci_id: Option<&str>| {
+            let pci_id = pci_id.map(|id| id.parse().unwrap());
+            find(sysfs.path(), &CardAddress::Auto, pci_id, Some(&virtio))
+                .map(|target| (target.name, target.card.map(|card| card.id.to_string())))
+                .map_err(|error| error.to_string())
+        };
+        let none = "expected one card that the ROM is for and that can be written, got none";
+        add_partition(sysfs.path(), 0, "BIOS", "0xc00");
+        assert_eq!(auto(None), Err(none.to_owned()), "the machine's own firmware");
+        add_partition(sysfs.path(), 1, "oprom", "0x800");
+        assert_eq!(auto(None), Err(none.to_owned()), "it is read-only");
+        add_partition(sysfs.path(), 1, "oprom", "0xc00");
+        let found = Ok(("mtd:1".to_owned(), Some("1af4:1041".to_owned())));
+        assert_eq!(auto(None), found);
+        assert_eq!(auto(Some("1af4:1041")), found);
+        assert_eq!(auto(Some("8086:10d3")), Err(none.to_owned()), "the ROM is for another");
+        add_partition(sysfs.path(), 2, "oprom", "0xc00");
+        let both =
+            "expected one card that the ROM is for and that can be written, got mtd:1, mtd:2";
+        assert_eq!(auto(None), Err(both.to_owned()));
+        let card = |card: &str| WritableCard {
+            card: card.to_owned(),
+            pci_id: "1af4:1041".parse().unwrap(),
+        };
+        assert_eq!(writable(sysfs.path()).unwrap(), [card("mtd:1"), card("mtd:2")]);
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! With `--json` the flasher writes one [`FlashEvent`] per line; the last is
 //! [`FlashEvent::Report`]. The agent passes the report on to the boot server.
 
+mod listing;
+
+pub use listing::{Listing, WritableCard};
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -10,12 +14,21 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Sha256Digest;
 use crate::rom::{OptionRom, PciId, RomVersion};
 
+/// The environment variable that names a file to which the flasher adds its report, as a line of
+/// JSON: whoever runs a boot document's commands collects them there.
+pub const REPORTS_VARIABLE: &str = "FLASHER_REPORTS";
+
 /// How a run of the flasher ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum FlashOutcome {
     /// The card held the image already; nothing was written.
     AlreadyProgrammed,
+    /// The card has another ROM that is recent enough; nothing was written.
+    RecentEnough {
+        /// Its version.
+        present: RomVersion,
+    },
     /// The card holds the new image; it was read back.
     Programmed,
     /// Nothing was written.
@@ -39,11 +52,17 @@ pub enum FlashOutcome {
 }
 
 impl FlashOutcome {
+    /// Must a person look at the card before it is erased again, or the machine restarted?
+    #[must_use]
+    pub const fn needs_operator(&self) -> bool {
+        matches!(self, Self::RolledBack { .. } | Self::Degraded { .. })
+    }
+
     /// Exit code of the program: 0 done, 3 refused, 4 rolled back, 5 degraded.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::AlreadyProgrammed | Self::Programmed => 0,
+            Self::AlreadyProgrammed | Self::RecentEnough { .. } | Self::Programmed => 0,
             Self::Refused { .. } => 3,
             Self::RolledBack { .. } => 4,
             Self::Degraded { .. } => 5,
@@ -55,6 +74,9 @@ impl fmt::Display for FlashOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AlreadyProgrammed => f.write_str("already programmed: nothing was written"),
+            Self::RecentEnough { present } => {
+                write!(f, "recent enough: the card has version {present}; nothing was written")
+            }
             Self::Programmed => f.write_str("programmed: the card holds the new image"),
             Self::Refused { why } => write!(f, "refused: {why}; nothing was written"),
             Self::RolledBack { why } => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use agent_types::digest::Sha256Digest;
-use agent_types::rom::PciId;
+use agent_types::rom::{PciId, RomVersion};
 use lexopt::prelude::*;
 
 use super::{Command, Error, Permissions, Target, Write};
@@ -31,7 +31,14 @@ const COMMANDS: &[(&str, &[&[&str]])] = &[
     ("probe", &[TARGET]),
     ("backup", &[TARGET, &["backup"]]),
     ("inspect", &[&["card", "pci-id"]]),
-    ("write", &[TARGET, PERMISSIONS, &["rom", "region", "backup", "sha256", "dry-run"]]),
+    (
+        "write",
+        &[
+            TARGET,
+            PERMISSIONS,
+            &["rom", "region", "backup", "sha256", "minimum-version", "dry-run"],
+        ],
+    ),
     ("verify", &[TARGET, &["rom", "region"]]),
     ("restore", &[TARGET, PERMISSIONS, &["backup", "region"]]),
     ("status", &[&["card"]]),
@@ -53,6 +60,7 @@ pub(super) const OPTIONS: &[&str] = &[
     "region",
     "backup",
     "sha256",
+    "minimum-version",
     "dry-run",
     "allow-downgrade",
     "allow-unprotect",
@@ -80,6 +88,7 @@ pub(super) struct Given {
     region: Option<Region>,
     backup: Option<PathBuf>,
     sha256: Option<Sha256Digest>,
+    minimum_version: Option<RomVersion>,
     dry_run: bool,
     permissions: Permissions,
     #[cfg(feature = "dummy")]
@@ -120,6 +129,9 @@ impl Given {
             "region" => self.region = Some(parser.value()?.parse()?),
             "backup" => self.backup = Some(parser.value()?.into()),
             "sha256" => self.sha256 = Some(parser.value()?.parse()?),
+            "minimum-version" => {
+                self.minimum_version = Some(parser.value()?.string()?.as_str().into());
+            }
             "dry-run" => self.dry_run = true,
             "allow-downgrade" => self.permissions.allow_downgrade = true,
             "allow-unprotect" => self.permissions.allow_unprotect = true,
@@ -172,6 +184,7 @@ impl Given {
                 region: self.region,
                 backup: self.backup,
                 sha256: self.sha256,
+                minimum_version: self.minimum_version,
                 dry_run: self.dry_run,
                 permissions: self.permissions,
             }),

@@ -21,6 +21,7 @@ pub(super) fn list(output: &SharedOutput) -> Result<u8, Error> {
     let value = json!({
         "cards": cards.iter().map(card_value).collect::<Vec<Value>>(),
         "mtd": partitions,
+        "writable": target::writable(sysfs)?,
     });
     output.borrow_mut().result(&value, || {
         let mut lines: Vec<String> = cards.iter().map(card_line).collect();

@@ -1,6 +1,8 @@
 //! Commands that work on a chip.
 
 use std::cell::RefCell;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -8,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use agent_types::flash_report::{BackupSummary, FlashEvent, FlashReport};
+use agent_types::flash_report::{BackupSummary, FlashEvent, FlashReport, REPORTS_VARIABLE};
 use serde_json::json;
 
 use super::{DIFFERS, Error, PROCFS, REFUSED, SYSFS, SharedOutput, read_file};
@@ -140,6 +142,7 @@ pub(super) fn write(
         card: &card,
         sha256: arguments.sha256,
         allow_downgrade: arguments.permissions.allow_downgrade,
+        minimum_version: arguments.minimum_version.as_ref(),
     };
     let store = Store::open(state_dir, &target.name)?;
     let opened = open(output, &arguments.target, target)?;
@@ -185,6 +188,7 @@ pub(super) fn restore(
         card: &card,
         sha256: None,
         allow_downgrade: true,
+        minimum_version: None,
     };
     let job = Job { wish, backup: None, permissions: wanted.permissions, store: &store };
     job.carry_out(output, opened)
@@ -253,8 +257,23 @@ impl Job<'_> {
 /// Says the report. Returns the exit code.
 fn finish(output: &SharedOutput, report: FlashReport) -> u8 {
     let code = report.outcome.exit_code();
+    if let Some(file) = std::env::var_os(REPORTS_VARIABLE) {
+        let added = add_line(Path::new(&file), &report);
+        if let Err(error) = added {
+            output
+                .borrow_mut()
+                .line(&format!("cannot add the report to {REPORTS_VARIABLE}: {error}"));
+        }
+    }
     output.borrow_mut().event(&FlashEvent::Report(Box::new(report)));
     code
+}
+
+/// Adds a report to a file that others may add to, too.
+fn add_line(file: &Path, report: &FlashReport) -> io::Result<()> {
+    let mut line = serde_json::to_string(report)?;
+    line.push('\n');
+    OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
 }
 
 fn has_efi_image(image: &Image<'_>) -> bool {
@@ -277,6 +296,11 @@ fn show(output: &SharedOutput, preview: &Preview) -> u8 {
             output
                 .borrow_mut()
                 .result(&value, || "up to date: nothing would be written".to_owned());
+            0
+        }
+        Decision::RecentEnough(present) => {
+            let value = json!({"decision": "recent-enough", "present": present});
+            output.borrow_mut().result(&value, || format!("recent enough: version {present}"));
             0
         }
         Decision::Refuse(why) => {
