@@ -15,7 +15,7 @@ use agent_types::params::{Action, BootParams};
 use anyhow::Context as _;
 
 use crate::artifact::{self, FILE_LIMIT, Machine};
-use crate::attempt::{Attempt, Mode};
+use crate::attempt::{self, Attempt, Mode, Source};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
@@ -81,8 +81,9 @@ async fn boot(watch: &Watch) -> anyhow::Result<BootExit> {
         return Ok(BootExit::GaveUp);
     };
     let leased = network.lease.is_some();
+    let hostname = network.hostname.as_deref().unwrap_or_default();
     let exit = tokio::select! {
-        exit = follow_boot_document(&params, &text, &version, watch) => exit,
+        exit = follow_boot_document(&params, &text, &version, hostname, watch) => exit,
         Err(lost) = keep_lease(network.clone(), &params) => return Err(lost.into()),
     };
     if leased && exit != BootExit::GaveUp {
@@ -146,9 +147,10 @@ async fn follow_boot_document(
     params: &BootParams,
     cmdline: &str,
     version: &str,
+    hostname: &str,
     watch: &Watch,
 ) -> BootExit {
-    let Some(action) = params.action else {
+    let Some(source) = source(params, hostname) else {
         log::warn!(
             "nothing to boot: neither epoxy.stage1 nor epoxy.stage2 is on the kernel command line; \
              waiting for an operator"
@@ -170,8 +172,7 @@ async fn follow_boot_document(
         clock: &Monotonic,
         machine: &machine,
         watch,
-        action: action.key(),
-        add_kargs: add_kargs(action),
+        source,
         report: params.report,
         mode: Mode::Run,
     };
@@ -184,10 +185,29 @@ async fn until_one_works(attempt: &Attempt<'_, Https, Monotonic>, kargs: &mut Ka
         attempt.watch.step("pause", tries.next_pause() + MARGIN);
         if let Err(error) = tries.pause_after("boot attempt", error).await {
             log::error!("boot attempt: {}: giving up", Chain(&error));
-            return BootExit::GaveUp;
+            return after_failure(&error);
         }
     }
-    BootExit::Done
+    match attempt.source {
+        Source::Server { .. } => BootExit::Done,
+        Source::RomUpdate { .. } => BootExit::Restart,
+    }
+}
+
+/// A restart would take the way back from a card that was not written as it should.
+fn after_failure(error: &attempt::Error) -> BootExit {
+    if error.needs_operator() { BootExit::NeedsOperator } else { BootExit::GaveUp }
+}
+
+/// An update of ROMs comes before a boot: its kernel parameters are those of the boot, and more.
+fn source<'a>(params: &'a BootParams, hostname: &'a str) -> Option<Source<'a>> {
+    match (&params.rom_update, params.action) {
+        (Some(update), _) => Some(Source::RomUpdate { update, hostname }),
+        (None, Some(action)) => {
+            Some(Source::Server { action: action.key(), add_kargs: add_kargs(action) })
+        }
+        (None, None) => None,
+    }
 }
 
 /// The document of stage1 brings the addresses of the later stages.

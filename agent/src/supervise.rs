@@ -20,6 +20,10 @@ mod boot_status {
     pub(super) const GAVE_UP: i32 = 2;
     /// The command line asks for nothing.
     pub(super) const NOTHING_TO_DO: i32 = 3;
+    /// A card is in a state that a person must see.
+    pub(super) const NEEDS_OPERATOR: i32 = 4;
+    /// What was to be done before a restart is done.
+    pub(super) const RESTART: i32 = 5;
 }
 
 /// Time to read why, on a console that the restart clears.
@@ -272,6 +276,14 @@ impl Supervisor {
             End::Exit(boot_status::NOTHING_TO_DO) => {
                 self.boot.state = State::Done;
                 vec![stay("the kernel command line asks for no boot")]
+            }
+            End::Exit(boot_status::NEEDS_OPERATOR) => {
+                self.boot.state = State::Done;
+                vec![stay("a network card needs an operator, and the machine must not restart")]
+            }
+            End::Exit(boot_status::RESTART) => {
+                self.boot.state = State::Done;
+                vec![self.leave_later(now, Reboot::Restart, "the update is done")]
             }
             End::Exit(boot_status::GAVE_UP) => {
                 self.boot.state = State::Done;
