@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use mkinitramfs::cpio;
 use mkinitramfs::tree::Tree;
 
+use crate::document::sha256;
 use crate::machine::Machine;
 use crate::vm::Vm;
 
@@ -45,9 +46,19 @@ echo all commands have ended
 poweroff -f
 ";
 
+/// The card that [`VIRTIO_ROM`] is for, as QEMU knows it; its ids are those of [`VIRTIO_ID`].
+pub const VIRTIO: &str = "virtio-net-pci,disable-legacy=on";
+
+/// The ids of [`VIRTIO`].
+pub const VIRTIO_ID: &str = "1af4:1041";
+
+/// A ROM for [`VIRTIO`], a BIOS and an EFI image.
+pub const VIRTIO_ROM: &str = "/usr/lib/ipxe/qemu/efi-virtio.rom";
+
 /// A flash chip, on files that only this test knows.
 pub struct Chip {
     directory: tempfile::TempDir,
+    stuck: bool,
     /// What it held at first: nothing repeats, so that a byte in the wrong place shows.
     pub old: Vec<u8>,
 }
@@ -60,7 +71,13 @@ impl Chip {
         fs::write(directory.path().join("flash"), &old)?;
         fs::copy(FIRMWARE, directory.path().join("firmware"))
             .with_context(|| format!("cannot copy {FIRMWARE}"))?;
-        Ok(Self { directory, old })
+        Ok(Self { directory, stuck: false, old })
+    }
+
+    /// The same, which begins an erase and never ends it.
+    #[must_use]
+    pub fn stuck(self) -> Self {
+        Self { stuck: true, ..self }
     }
 
     /// What it holds now.
@@ -85,8 +102,9 @@ impl Chip {
             let path = self.path(name);
             format!("if=pflash,unit={unit},format=raw{more},file={}", path.display())
         };
+        let stuck = if self.stuck { ",readonly=on" } else { "" };
         let arguments =
-            ["-drive", &drive(0, ",readonly=on", "firmware"), "-drive", &drive(1, "", "flash")];
+            ["-drive", &drive(0, ",readonly=on", "firmware"), "-drive", &drive(1, stuck, "flash")];
         machine.extra.extend(arguments.map(OsString::from));
         machine
     }
@@ -108,6 +126,15 @@ impl Chip {
     /// Starts that machine.
     pub fn boot(&self, kernel: &Path, commands: &str) -> anyhow::Result<Vm> {
         Vm::start(&self.machine(kernel, commands)?)
+    }
+
+    /// Debian's `flashrom` reads from the chip what this process reads from its file.
+    pub fn is_what_flashrom_reads(&self, kernel: &Path) -> anyhow::Result<()> {
+        let commands = "flashrom -p linux_mtd:dev=1 -r /read; sha256sum /read\n";
+        let mut vm = self.boot(kernel, commands)?;
+        let expected = sha256(&self.content()?[OPROM]);
+        vm.expect_in_order(&[&format!("{expected}  /read"), DONE])?;
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {

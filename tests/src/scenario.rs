@@ -37,7 +37,15 @@ impl Scenario {
 
     /// A server that presents this kind of certificate.
     pub fn presenting(presents: Presented) -> anyhow::Result<Self> {
-        let image = Image::under_test()?;
+        Self::of(Image::under_test()?, presents)
+    }
+
+    /// The same with the flasher in the image.
+    pub fn with_flasher() -> anyhow::Result<Self> {
+        Self::of(Image::with_flasher_under_test()?, Presented::Good)
+    }
+
+    fn of(image: Arc<Image>, presents: Presented) -> anyhow::Result<Self> {
         let server = BootServer::for_user_network(&image.authority, presents)?;
         server.add_host(EpoxyHost {
             name: HOST.to_owned(),
