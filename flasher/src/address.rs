@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::devlink;
 use crate::pci::PciAddress;
 
 /// The card to work on.
@@ -14,6 +15,8 @@ pub enum CardAddress {
     Pci(PciAddress),
     /// A partition of the kernel's memory technology devices: `mtd:1`.
     Mtd(u32),
+    /// A card that its own driver flashes: `devlink:pci/0000:03:00.0`.
+    Devlink(devlink::Device),
     /// flashrom's simulated chip: `dummy:PARAMETERS`.
     #[cfg(feature = "dummy")]
     Dummy(String),
@@ -21,7 +24,7 @@ pub enum CardAddress {
 
 /// Why a text names no card.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected auto, pci:ADDRESS or mtd:NUMBER, got {0:?}")]
+#[error("expected auto, pci:ADDRESS, mtd:NUMBER or devlink:BUS/DEVICE, got {0:?}")]
 pub struct ParseCardAddressError(String);
 
 impl FromStr for CardAddress {
@@ -35,6 +38,7 @@ impl FromStr for CardAddress {
         match text.split_once(':').ok_or_else(wrong)? {
             ("pci", address) => address.parse().map(Self::Pci).map_err(|_| wrong()),
             ("mtd", number) => number.parse().map(Self::Mtd).map_err(|_| wrong()),
+            ("devlink", device) => device.parse().map(Self::Devlink).map_err(|()| wrong()),
             #[cfg(feature = "dummy")]
             ("dummy", parameters) => Ok(Self::Dummy(parameters.to_owned())),
             _ => Err(wrong()),
@@ -48,6 +52,7 @@ impl fmt::Display for CardAddress {
             Self::Auto => f.write_str("auto"),
             Self::Pci(address) => write!(f, "pci:{address}"),
             Self::Mtd(number) => write!(f, "mtd:{number}"),
+            Self::Devlink(device) => write!(f, "devlink:{device}"),
             #[cfg(feature = "dummy")]
             Self::Dummy(parameters) => write!(f, "dummy:{parameters}"),
         }
@@ -60,7 +65,7 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_it_is_written() {
-        for text in ["auto", "pci:0000:03:00.0", "mtd:1"] {
+        for text in ["auto", "pci:0000:03:00.0", "mtd:1", "devlink:pci/0000:03:00.0"] {
             assert_eq!(text.parse::<CardAddress>().unwrap().to_string(), text);
         }
     }

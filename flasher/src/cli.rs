@@ -124,6 +124,8 @@ pub struct Write {
     pub region: Option<Region>,
     /// Keep the backup here.
     pub backup: Option<PathBuf>,
+    /// The component of a package, for a card that its driver flashes.
+    pub component: Option<String>,
     /// The ROM's digest. An EFI image has no checksum of its own.
     pub sha256: Option<Sha256Digest>,
     /// A card whose ROM has this version or a newer one is left alone.
@@ -237,6 +239,7 @@ mod tests {
             rom: "r".into(),
             region: Some(Region { start: 0, end: 0x1000 }),
             backup: Some("b".into()),
+            component: None,
             sha256: None,
             minimum_version: Some("1.2".into()),
             dry_run: true,

@@ -1,5 +1,7 @@
 //! What the program does, command by command.
 
+mod package;
+mod report;
 mod show;
 mod work;
 
@@ -10,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use crate::address::CardAddress;
 use crate::chip::ChipError;
 use crate::cli::{Cli, Command};
 use crate::decide::Refusal;
 use crate::output::Output;
-use crate::{driver, flash, store, target};
+use crate::{devlink, driver, flash, store, target};
 
 /// Exit code: the command could not be carried out.
 const CANNOT: u8 = 1;
@@ -56,6 +59,9 @@ pub enum Error {
     /// The driver.
     #[error(transparent)]
     Driver(#[from] driver::UnbindError),
+    /// A card that its own driver flashes.
+    #[error(transparent)]
+    Devlink(#[from] devlink::Error),
     /// Backups and journals.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -118,7 +124,10 @@ fn dispatch(cli: &Cli, output: &SharedOutput) -> Result<u8, Error> {
             work::backup(output, target, &cli.state_dir, backup.as_deref())
         }
         Command::Verify { target, rom, region } => work::verify(output, target, rom, *region),
-        Command::Write(write) => work::write(output, write, &cli.state_dir),
+        Command::Write(write) => match &write.target.card {
+            CardAddress::Devlink(device) => package::write(output, write, device),
+            _ => work::write(output, write, &cli.state_dir),
+        },
         Command::Restore { target, backup, region, permissions } => {
             let wanted = work::Restore { backup: backup.as_deref(), region: *region, permissions };
             work::restore(output, target, &wanted, &cli.state_dir)

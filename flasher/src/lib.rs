@@ -8,6 +8,7 @@ pub mod chip;
 pub mod cli;
 pub mod commands;
 pub mod decide;
+pub mod devlink;
 pub mod driver;
 #[cfg(test)]
 mod fake;

@@ -97,6 +97,10 @@ pub fn find(
             let source = |source| Error::NoCard { address: address.clone(), source };
             pci_target(address, pci::card_at(sysfs, *at).map_err(source)?, pci_id)
         }
+        CardAddress::Devlink(_) => {
+            let why = "its driver takes whole packages only, with `write`";
+            Err(Error::NotWritable { address: address.clone(), why })
+        }
         CardAddress::Mtd(number) => mtd_target(sysfs, address, *number, pci_id),
         #[cfg(feature = "dummy")]
         CardAddress::Dummy(parameters) => Ok(Target {

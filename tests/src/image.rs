@@ -1,5 +1,6 @@
 //! The image under test, packed by `mkinitramfs` with a throw-away authority in it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,9 @@ const FLASHER_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/flasher";
 
 /// The default image's specification.
 pub const SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mkinitramfs/stage2.toml");
+
+/// The kernel with a simulated card, a profile of `kernel-config/`.
+pub const NETDEVSIM: &str = "netdevsim";
 
 /// The default image with Debian's `flashrom` in it, which judges what a flasher wrote.
 const FLASHER_SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flasher.toml");
@@ -78,6 +82,21 @@ impl Image {
         Self::pack_as("image", SPECIFICATION.as_ref(), agent, &[])
     }
 
+    /// The same image with the kernel of another profile: kernel and initramfs in one file.
+    pub fn with_kernel(&self, profile: &str) -> anyhow::Result<PathBuf> {
+        let vmlinuz = self.vmlinuz.with_file_name(format!("vmlinuz-{profile}"));
+        let flags = ["--profile", profile, "--cmdline", "console=ttyS0"].map(OsStr::new);
+        let words = ["mkinitramfs", "kernel"].map(OsStr::new).into_iter().chain(flags).chain([
+            OsStr::new("--initramfs"),
+            self.initramfs.as_os_str(),
+            OsStr::new("--output"),
+            vmlinuz.as_os_str(),
+        ]);
+        mkinitramfs::cli::run(Cli::try_parse_from(words)?)
+            .with_context(|| format!("cannot make a kernel of profile {profile}"))?;
+        Ok(vmlinuz)
+    }
+
     fn pack_as(
         name: &str,
         specification: &Path,
@@ -109,7 +128,7 @@ pub fn pack(
     let paths = [Path::new("mkinitramfs"), Path::new("build"), specification];
     let flags = [Path::new("--agent"), agent, Path::new("--ca"), &ca, Path::new("--output")];
     let words = paths.into_iter().chain(flags).chain([directory]);
-    let words = words.map(Path::as_os_str).chain(extra.iter().map(std::ffi::OsStr::new));
+    let words = words.map(Path::as_os_str).chain(extra.iter().map(OsStr::new));
     mkinitramfs::cli::run(Cli::try_parse_from(words)?)
         .with_context(|| format!("cannot pack an image with {}", agent.display()))
 }

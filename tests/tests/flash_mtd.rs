@@ -42,14 +42,17 @@ fn what_a_shipped_flasher_must_not_do_it_cannot_be_asked_for() -> anyhow::Result
     let (image, chip) = (Image::with_flasher_under_test()?, Chip::new()?);
     let commands = "flasher probe --card dummy:bus=spi; echo probe=$?\n\
         flasher write --card internal: --rom /new.rom; echo write=$?\n\
-        flasher write --card mtd:0 --rom /new.rom; echo read-only=$?\n";
+        flasher write --card mtd:0 --rom /new.rom; echo read-only=$?\n\
+        flasher write --card devlink:pci/0000:00:02.0 --rom /new.rom; echo devlink=$?\n";
     let mut vm = chip.boot(&image.vmlinuz, commands)?;
     vm.expect_in_order(&[
-        "expected auto, pci:ADDRESS or mtd:NUMBER, got \"dummy:bus=spi\"",
+        "expected auto, pci:ADDRESS, mtd:NUMBER or devlink:BUS/DEVICE, got \"dummy:bus=spi\"",
         "probe=2",
         "write=2",
         "mtd:0 cannot be written: it is read-only",
         "read-only=3",
+        "this kernel has no devlink",
+        "devlink=1",
         DONE,
     ])?;
     assert!(chip.content()? == chip.old);

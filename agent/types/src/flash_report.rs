@@ -31,6 +31,8 @@ pub enum FlashOutcome {
     },
     /// The card holds the new image; it was read back.
     Programmed,
+    /// The card's own driver took the package; nothing of the card can be read back.
+    HandedOver,
     /// Nothing was written.
     Refused {
         /// Why not.
@@ -62,7 +64,10 @@ impl FlashOutcome {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::AlreadyProgrammed | Self::RecentEnough { .. } | Self::Programmed => 0,
+            Self::AlreadyProgrammed
+            | Self::RecentEnough { .. }
+            | Self::Programmed
+            | Self::HandedOver => 0,
             Self::Refused { .. } => 3,
             Self::RolledBack { .. } => 4,
             Self::Degraded { .. } => 5,
@@ -78,6 +83,7 @@ impl fmt::Display for FlashOutcome {
                 write!(f, "recent enough: the card has version {present}; nothing was written")
             }
             Self::Programmed => f.write_str("programmed: the card holds the new image"),
+            Self::HandedOver => f.write_str("handed over: the card's driver took the package"),
             Self::Refused { why } => write!(f, "refused: {why}; nothing was written"),
             Self::RolledBack { why } => {
                 write!(f, "rolled back: {why}; the card holds what it held before")
@@ -166,6 +172,8 @@ pub enum FlashPhase {
     ReadAgain,
     /// The backup is stored.
     Backup,
+    /// The card's driver works.
+    Driver,
     /// The header is erased: from now on firmware sees no ROM.
     InvalidateHeader,
     /// Everything but the header's first page is written.
@@ -187,6 +195,7 @@ impl fmt::Display for FlashPhase {
             Self::EraseBlocks => "erase blocks",
             Self::ReadAgain => "read again",
             Self::Backup => "backup",
+            Self::Driver => "driver",
             Self::InvalidateHeader => "invalidate header",
             Self::WriteBody => "write body",
             Self::CommitHeader => "commit header",
@@ -194,6 +203,17 @@ impl fmt::Display for FlashPhase {
             Self::RollBack => "roll back",
         })
     }
+}
+
+/// A component of a card that its own driver flashes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentVersion {
+    /// Its name.
+    pub name: String,
+    /// What was stored before.
+    pub before: Option<String>,
+    /// What is stored now.
+    pub after: Option<String>,
 }
 
 /// What one run did.
@@ -220,6 +240,9 @@ pub struct FlashReport {
     pub blocks_changed: usize,
     /// What took how long.
     pub phases: Vec<PhaseTime>,
+    /// Versions of components as the card's driver tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<ComponentVersion>,
 }
 
 /// One line of the flasher's output with `--json`.
@@ -289,6 +312,7 @@ mod tests {
             backup: None,
             blocks_changed: 0,
             phases: vec![PhaseTime { phase: FlashPhase::Read, millis: 7 }],
+            components: Vec::new(),
         }
     }
 

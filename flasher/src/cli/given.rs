@@ -36,7 +36,7 @@ const COMMANDS: &[(&str, &[&[&str]])] = &[
         &[
             TARGET,
             PERMISSIONS,
-            &["rom", "region", "backup", "sha256", "minimum-version", "dry-run"],
+            &["rom", "region", "backup", "component", "sha256", "minimum-version", "dry-run"],
         ],
     ),
     ("verify", &[TARGET, &["rom", "region"]]),
@@ -87,6 +87,7 @@ pub(super) struct Given {
     rom: Option<PathBuf>,
     region: Option<Region>,
     backup: Option<PathBuf>,
+    component: Option<String>,
     sha256: Option<Sha256Digest>,
     minimum_version: Option<RomVersion>,
     dry_run: bool,
@@ -128,6 +129,7 @@ impl Given {
             "rom" => self.rom = Some(parser.value()?.into()),
             "region" => self.region = Some(parser.value()?.parse()?),
             "backup" => self.backup = Some(parser.value()?.into()),
+            "component" => self.component = Some(parser.value()?.string()?),
             "sha256" => self.sha256 = Some(parser.value()?.parse()?),
             "minimum-version" => {
                 self.minimum_version = Some(parser.value()?.string()?.as_str().into());
@@ -183,6 +185,7 @@ impl Given {
                 rom: needed(&name, "--rom", self.rom)?,
                 region: self.region,
                 backup: self.backup,
+                component: self.component,
                 sha256: self.sha256,
                 minimum_version: self.minimum_version,
                 dry_run: self.dry_run,

@@ -1,8 +1,6 @@
 //! Commands that work on a chip.
 
 use std::cell::RefCell;
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -10,9 +8,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use agent_types::flash_report::{BackupSummary, FlashEvent, FlashReport, REPORTS_VARIABLE};
+use agent_types::flash_report::{BackupSummary, FlashEvent};
 use serde_json::json;
 
+use super::report::finish;
 use super::{DIFFERS, Error, PROCFS, REFUSED, SYSFS, SharedOutput, read_file};
 use crate::chip::{Chip, FlashChip, Region, WriteProtection};
 use crate::cli;
@@ -252,28 +251,6 @@ impl Job<'_> {
             after_backup: &mut after_backup,
         })
     }
-}
-
-/// Says the report. Returns the exit code.
-fn finish(output: &SharedOutput, report: FlashReport) -> u8 {
-    let code = report.outcome.exit_code();
-    if let Some(file) = std::env::var_os(REPORTS_VARIABLE) {
-        let added = add_line(Path::new(&file), &report);
-        if let Err(error) = added {
-            output
-                .borrow_mut()
-                .line(&format!("cannot add the report to {REPORTS_VARIABLE}: {error}"));
-        }
-    }
-    output.borrow_mut().event(&FlashEvent::Report(Box::new(report)));
-    code
-}
-
-/// Adds a report to a file that others may add to, too.
-fn add_line(file: &Path, report: &FlashReport) -> io::Result<()> {
-    let mut line = serde_json::to_string(report)?;
-    line.push('\n');
-    OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
 }
 
 fn has_efi_image(image: &Image<'_>) -> bool {

@@ -2,6 +2,7 @@ use super::*;
 use crate::chip::WriteProtection;
 use crate::fake::{BLOCK_BYTES, FakeChip, Fault};
 use agent_types::rom::Card;
+use agent_types::rom::sha256;
 use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;

@@ -3,15 +3,17 @@
 
 use clap::Parser;
 use mkinitramfs::cli::Cli;
+use vmtest::image::NETDEVSIM;
 use vmtest::stage3::Debian;
 
-/// Build the kernel of stage2 and Debian's root, or find them in $STAGE2_CACHE (~/.cache/stage2).
+/// Build the kernel of stage2, one with a simulated card, and Debian's root, or find them in $STAGE2_CACHE (~/.cache/stage2).
 #[derive(Parser)]
 struct Options {}
 
 fn main() -> anyhow::Result<()> {
     let Options {} = Options::parse();
     mkinitramfs::cli::run(Cli::try_parse_from(["mkinitramfs", "kernel"])?)?;
+    mkinitramfs::cli::run(Cli::try_parse_from(["mkinitramfs", "kernel", "--profile", NETDEVSIM])?)?;
     Debian::prepare(&|line| println!("{line}"))?;
     Ok(())
 }
