@@ -13,6 +13,8 @@ pub enum CardAddress {
     Auto,
     /// A PCI function: `pci:0000:03:00.0`.
     Pci(PciAddress),
+    /// A card whose ROM `mstflint` writes: `mst:0000:03:00.0`.
+    Mst(PciAddress),
     /// A partition of the kernel's memory technology devices: `mtd:1`.
     Mtd(u32),
     /// A card that its own driver flashes: `devlink:pci/0000:03:00.0`.
@@ -24,7 +26,7 @@ pub enum CardAddress {
 
 /// Why a text names no card.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected auto, pci:ADDRESS, mtd:NUMBER or devlink:BUS/DEVICE, got {0:?}")]
+#[error("expected auto, pci:ADDRESS, mst:ADDRESS, mtd:NUMBER or devlink:BUS/DEVICE, got {0:?}")]
 pub struct ParseCardAddressError(String);
 
 impl FromStr for CardAddress {
@@ -37,6 +39,7 @@ impl FromStr for CardAddress {
         }
         match text.split_once(':').ok_or_else(wrong)? {
             ("pci", address) => address.parse().map(Self::Pci).map_err(|_| wrong()),
+            ("mst", address) => address.parse().map(Self::Mst).map_err(|_| wrong()),
             ("mtd", number) => number.parse().map(Self::Mtd).map_err(|_| wrong()),
             ("devlink", device) => device.parse().map(Self::Devlink).map_err(|()| wrong()),
             #[cfg(feature = "dummy")]
@@ -51,6 +54,7 @@ impl fmt::Display for CardAddress {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Pci(address) => write!(f, "pci:{address}"),
+            Self::Mst(address) => write!(f, "mst:{address}"),
             Self::Mtd(number) => write!(f, "mtd:{number}"),
             Self::Devlink(device) => write!(f, "devlink:{device}"),
             #[cfg(feature = "dummy")]
@@ -65,7 +69,9 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_it_is_written() {
-        for text in ["auto", "pci:0000:03:00.0", "mtd:1", "devlink:pci/0000:03:00.0"] {
+        for text in
+            ["auto", "pci:0000:03:00.0", "mst:0000:03:00.0", "mtd:1", "devlink:pci/0000:03:00.0"]
+        {
             assert_eq!(text.parse::<CardAddress>().unwrap().to_string(), text);
         }
     }

@@ -245,8 +245,20 @@ fn check_rom(
         rom::check_digest(rom, expected)?;
     }
     let present = OptionRom::parse_start(&facts.before[region.range()]).ok();
-    match (present.and_then(|rom| rom.version), offered.version) {
-        (Some(present), Some(offered)) if offered < present && !wish.allow_downgrade => {
+    check_version(present.and_then(|rom| rom.version), offered.version, wish.allow_downgrade)
+}
+
+/// May a ROM of version `offered` replace one of version `present`?
+///
+/// # Errors
+/// It is older, and nobody has allowed that.
+pub fn check_version(
+    present: Option<RomVersion>,
+    offered: Option<RomVersion>,
+    allow_downgrade: bool,
+) -> Result<(), Refusal> {
+    match (present, offered) {
+        (Some(present), Some(offered)) if offered < present && !allow_downgrade => {
             Err(Refusal::Downgrade { present, offered })
         }
         _ => Ok(()),

@@ -15,6 +15,7 @@ mod fake;
 pub mod flash;
 pub mod flashrom;
 pub mod helper;
+pub mod mstflint;
 pub mod mtd;
 pub mod observer;
 pub mod operation;

@@ -1,15 +1,19 @@
 //! From the address of a card to what works on it.
 
+mod auto;
+
 use std::path::Path;
 
-use agent_types::flash_report::WritableCard;
-use agent_types::rom::{Card, OptionRom, PciId, RomError};
+use agent_types::rom::{Card, PciId, RomError};
 
 use crate::address::CardAddress;
+use crate::devlink::Device;
 use crate::mtd;
-use crate::pci::{self, PciDevice};
+use crate::pci::{self, PciAddress, PciDevice};
 use crate::programmer::Programmer;
 use crate::support::{Support, support_of};
+use auto::the_card_of;
+pub use auto::writable;
 
 /// A card that can be worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +81,68 @@ fn list(found: &[String]) -> String {
     if found.is_empty() { "none".to_owned() } else { found.join(", ") }
 }
 
+/// What writes a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chosen {
+    /// libflashrom, block by block.
+    Chip(Target),
+    /// The card's own driver.
+    Driver(Device),
+    /// `mstflint`.
+    Mstflint(PciAddress, Card),
+}
+
+/// Finds what writes `rom` to the card at `address`.
+///
+/// # Errors
+/// As [`find`].
+pub fn chosen(
+    sysfs: &Path,
+    address: &CardAddress,
+    pci_id: Option<PciId>,
+    rom: &[u8],
+) -> Result<Chosen, Error> {
+    match address {
+        CardAddress::Auto => {
+            let found = the_card_of(sysfs, Some(rom), pci_id)?;
+            chosen(sysfs, &found.address, Some(found.card.id), rom)
+        }
+        CardAddress::Devlink(device) => Ok(Chosen::Driver(device.clone())),
+        CardAddress::Mst(at) => {
+            let card = the_same(address, card_of_function(sysfs, address, *at)?, pci_id)?;
+            if support_of(card.id) == Support::Mstflint {
+                return Ok(Chosen::Mstflint(*at, Card { rom_bar_bytes: None, ..card.card() }));
+            }
+            let why = "mstflint is for ConnectX-3 and ConnectX-3 Pro here";
+            Err(Error::NotWritable { address: address.clone(), why })
+        }
+        _ => Ok(Chosen::Chip(find(sysfs, address, pci_id, Some(rom))?)),
+    }
+}
+
+fn card_of_function(
+    sysfs: &Path,
+    address: &CardAddress,
+    at: PciAddress,
+) -> Result<PciDevice, Error> {
+    let source = |source| Error::NoCard { address: address.clone(), source };
+    pci::card_at(sysfs, at).map_err(source)
+}
+
+/// The card, if it is what the operator believes.
+fn the_same(
+    address: &CardAddress,
+    card: PciDevice,
+    pci_id: Option<PciId>,
+) -> Result<PciDevice, Error> {
+    match pci_id.filter(|expected| *expected != card.id) {
+        Some(expected) => {
+            Err(Error::AnotherCard { address: address.clone(), expected, got: card.id })
+        }
+        None => Ok(card),
+    }
+}
+
 /// Finds what works on the card at `address`. `pci_id` is what the operator says that it is, and
 /// `rom` decides for `auto`.
 ///
@@ -93,9 +159,10 @@ pub fn find(
             let found = the_card_of(sysfs, rom, pci_id)?;
             find(sysfs, &found.address, Some(found.card.id), rom)
         }
-        CardAddress::Pci(at) => {
-            let source = |source| Error::NoCard { address: address.clone(), source };
-            pci_target(address, pci::card_at(sysfs, *at).map_err(source)?, pci_id)
+        CardAddress::Pci(at) => pci_target(address, card_of_function(sysfs, address, *at)?, pci_id),
+        CardAddress::Mst(_) => {
+            let why = "mstflint is asked for `write` only";
+            Err(Error::NotWritable { address: address.clone(), why })
         }
         CardAddress::Devlink(_) => {
             let why = "its driver takes whole packages only, with `write`";
@@ -118,88 +185,18 @@ pub const fn card_of(id: PciId) -> Card {
     Card { id, rom_bar_bytes: None, memory_bar_bytes: None }
 }
 
-/// A card that `auto` may choose.
-struct Candidate {
-    address: CardAddress,
-    card: Card,
-}
-
-/// The cards that `auto` chooses from, whatever the ROM.
-///
-/// # Errors
-/// sysfs cannot be read.
-pub fn writable(sysfs: &Path) -> Result<Vec<WritableCard>, Error> {
-    let shown =
-        |found: Candidate| WritableCard { card: found.address.to_string(), pci_id: found.card.id };
-    Ok(candidates(sysfs, None)?.into_iter().map(shown).collect())
-}
-
-/// `pci_id` is what the operator says that a card is of which the kernel does not tell.
-fn candidates(sysfs: &Path, pci_id: Option<PciId>) -> Result<Vec<Candidate>, Error> {
-    let cards = pci::network_cards(sysfs)?;
-    let pci =
-        cards.iter().filter(|card| is_first_function(card) && is_writable(card)).map(|card| {
-            // The whole chip counts, not what the card shows of it.
-            let card_bars = Card { rom_bar_bytes: None, ..card.card() };
-            Candidate { address: CardAddress::Pci(card.address), card: card_bars }
-        });
-    let mtd = mtd::devices(sysfs).into_iter().filter_map(|device| {
-        let named = || pci_id.or_else(|| only_model(&cards)).filter(|_| device.name == OPTION_ROM);
-        let id = device.pci_id.or_else(named).filter(|_| device.why_not.is_none())?;
-        Some(Candidate { address: CardAddress::Mtd(device.number), card: card_of(id) })
-    });
-    Ok(pci.chain(mtd).collect())
-}
-
-/// A partition of this name is for a network card's ROM, which the kernel cannot tell of flash that
-/// is not behind a card. Others may hold the machine's own firmware.
-const OPTION_ROM: &str = "oprom";
-
-/// The first function of a card holds its ROM; asking the others locked cards up.
-fn is_first_function(card: &PciDevice) -> bool {
-    card.address.to_string().ends_with(".0")
-}
-
-fn is_writable(card: &PciDevice) -> bool {
-    matches!(support_of(card.id), Support::Writable { .. })
-}
-
-/// What all of the machine's network cards are, if they are the same.
-fn only_model(cards: &[PciDevice]) -> Option<PciId> {
-    let first = cards.first()?.id;
-    cards.iter().all(|card| card.id == first).then_some(first)
-}
-
-fn the_card_of(
-    sysfs: &Path,
-    rom: Option<&[u8]>,
-    pci_id: Option<PciId>,
-) -> Result<Candidate, Error> {
-    let rom = OptionRom::parse_start(rom.ok_or(Error::AutoWithoutRom)?)?;
-    let mut found = candidates(sysfs, pci_id)?;
-    found.retain(|candidate| {
-        let is_meant = pci_id.is_none_or(|id| id == candidate.card.id);
-        is_meant && agent_types::rom::check(&rom, &candidate.card, u64::MAX).is_ok()
-    });
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        _ => {
-            let found = found.iter().map(|candidate| candidate.address.to_string()).collect();
-            Err(Error::NotOne { found })
-        }
-    }
-}
-
 fn pci_target(
     address: &CardAddress,
     card: PciDevice,
     pci_id: Option<PciId>,
 ) -> Result<Target, Error> {
-    if let Some(expected) = pci_id.filter(|expected| *expected != card.id) {
-        return Err(Error::AnotherCard { address: address.clone(), expected, got: card.id });
-    }
+    let card = the_same(address, card, pci_id)?;
     let backend = match support_of(card.id) {
         Support::Writable { backend, .. } => backend,
+        Support::Mstflint => {
+            let why = "mstflint writes it, as mst: and not as pci:";
+            return Err(Error::NotWritable { address: address.clone(), why });
+        }
         Support::NotWritable { why } => {
             return Err(Error::NotWritable { address: address.clone(), why });
         }
@@ -238,6 +235,7 @@ fn mtd_target(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agent_types::flash_report::WritableCard;
 
     const ADDRESS: &str = "0000:03:00.0";
 
@@ -307,6 +305,21 @@ mod tests {
             pci_id: "1af4:1041".parse().unwrap(),
         };
         assert_eq!(writable(sysfs.path()).unwrap(), [card("mtd:1"), card("mtd:2")]);
+    }
+
+    #[test]
+    fn a_connectx_3_is_for_mstflint() {
+        let sysfs = pci::tests::sysfs_with(ADDRESS, "15b3:1003".parse().unwrap(), None);
+        let chosen = |address: &str| {
+            chosen(sysfs.path(), &address.parse().unwrap(), None, &rom())
+                .map_err(|error| error.to_string())
+        };
+        let Ok(Chosen::Mstflint(at, card)) = chosen("mst:0000:03:00.0") else { panic!() };
+        assert_eq!((at.to_string().as_str(), card.id.to_string().as_str()), (ADDRESS, "15b3:1003"));
+        assert_eq!(
+            chosen("pci:0000:03:00.0").unwrap_err(),
+            "pci:0000:03:00.0 cannot be written: mstflint writes it, as mst: and not as pci:"
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn what_a_shipped_flasher_must_not_do_it_cannot_be_asked_for() -> anyhow::Result
         flasher write --card devlink:pci/0000:00:02.0 --rom /new.rom; echo devlink=$?\n";
     let mut vm = chip.boot(&image.vmlinuz, commands)?;
     vm.expect_in_order(&[
-        "expected auto, pci:ADDRESS, mtd:NUMBER or devlink:BUS/DEVICE, got \"dummy:bus=spi\"",
+        "expected auto, pci:ADDRESS, mst:ADDRESS, mtd:NUMBER or devlink:BUS/DEVICE, got \"dummy:bus=spi\"",
         "probe=2",
         "write=2",
         "mtd:0 cannot be written: it is read-only",

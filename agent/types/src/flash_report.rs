@@ -172,6 +172,8 @@ pub enum FlashPhase {
     ReadAgain,
     /// The backup is stored.
     Backup,
+    /// The card is told to start its ROM.
+    Settings,
     /// The card's driver works.
     Driver,
     /// The header is erased: from now on firmware sees no ROM.
@@ -195,6 +197,7 @@ impl fmt::Display for FlashPhase {
             Self::EraseBlocks => "erase blocks",
             Self::ReadAgain => "read again",
             Self::Backup => "backup",
+            Self::Settings => "settings",
             Self::Driver => "driver",
             Self::InvalidateHeader => "invalidate header",
             Self::WriteBody => "write body",

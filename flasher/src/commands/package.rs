@@ -9,7 +9,7 @@ use agent_types::rom;
 use serde_json::json;
 
 use super::report::finish;
-use super::{Error, SharedOutput, read_file};
+use super::{Error, SharedOutput};
 use crate::cli;
 use crate::devlink::{self, Device, Status, Versions};
 use crate::flash::chain;
@@ -21,11 +21,11 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 pub(super) fn write(
     output: &SharedOutput,
     arguments: &cli::Write,
+    package: &[u8],
     device: &Device,
 ) -> Result<u8, Error> {
-    let package = read_file(&arguments.rom)?;
     if let Some(expected) = arguments.sha256 {
-        rom::check_digest(&package, expected).map_err(crate::decide::Refusal::from)?;
+        rom::check_digest(package, expected).map_err(crate::decide::Refusal::from)?;
     }
     let before = devlink::versions(device)?;
     if arguments.dry_run {
@@ -43,7 +43,7 @@ pub(super) fn write(
     };
     let limit = arguments.target.time_limit.map_or(LIMIT, Duration::from_secs);
     let component = arguments.component.as_deref();
-    let flashed = devlink::flash(device, component, &package, limit, &mut on_status);
+    let flashed = devlink::flash(device, component, package, limit, &mut on_status);
     let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(finish(
         output,

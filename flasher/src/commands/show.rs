@@ -49,6 +49,7 @@ fn card_line(card: &PciDevice) -> String {
             let tested = if tested { "" } else { ", untested" };
             format!("written by {backend:?}{tested}")
         }
+        Support::Mstflint => "written by mstflint, as mst:, untested".to_owned(),
         Support::NotWritable { why } => format!("not writable: {why}"),
     };
     let rom = card

@@ -130,13 +130,13 @@ pub(super) fn verify(
 pub(super) fn write(
     output: &SharedOutput,
     arguments: &cli::Write,
+    rom: &[u8],
     state_dir: &Path,
+    target: Target,
 ) -> Result<u8, Error> {
-    let rom = read_file(&arguments.rom)?;
-    let target = found(&arguments.target, Some(&rom))?;
     let card = target.card.ok_or_else(|| Error::UnknownCard(target.name.clone()))?;
     let wish = Wish {
-        image: Image::Rom(&rom),
+        image: Image::Rom(rom),
         region: arguments.region,
         card: &card,
         sha256: arguments.sha256,
@@ -328,7 +328,7 @@ fn step_text(step: &Step) -> String {
 /// Sending a backup of some megabytes over a slow line, with retries.
 const HOOK_LIMIT: Duration = Duration::from_secs(600);
 
-fn run_hook(program: Option<&Path>, backup: &BackupSummary) -> Result<(), String> {
+pub(super) fn run_hook(program: Option<&Path>, backup: &BackupSummary) -> Result<(), String> {
     let Some(program) = program else { return Ok(()) };
     let name = PathBuf::from(program).display().to_string();
     let child = Command::new(program)
