@@ -25,8 +25,9 @@ use process::{Heard, kill, lines_of, reaped};
 
 /// How long a process that was killed is waited for.
 pub const REAP_LIMIT: Duration = Duration::from_secs(5);
-/// Opening a programmer calibrates a delay loop and probes some hundred chips.
-const PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// Opening a programmer calibrates a delay loop and probes some hundred chips: seconds, but a virtual
+/// machine whose host is busy stood still for one minute of it.
+const PROBE_LIMIT: Duration = Duration::from_secs(120);
 /// A serial flash that is read bit by bit through a card's registers: 20 kB in a second.
 const SLOWEST_READ_BYTES_PER_S: u64 = 20_000;
 /// A 64 KiB block of an old chip takes up to 3 s to erase, and as long to program: 10 kB in a
