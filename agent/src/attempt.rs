@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_types::cmdline::Kargs;
-use agent_types::nextboot::{self, FileRequest, Plan, Requests};
+use agent_types::flash_report::FlashOutcome;
+use agent_types::nextboot::{self, FileRequest, Plan, Requests, V1};
+use agent_types::params::RomUpdate;
 use agent_types::redact::redact_words;
 
 use crate::artifact::{self, Artifact, Machine};
@@ -18,12 +20,14 @@ use crate::clock::Clock;
 use crate::commands::{self, Argv, COMMAND_LIMIT, Output};
 use crate::evidence::Evidence;
 use crate::fetch::Fetch;
+use crate::flash_reports::{self, FlashReports};
 use crate::hold;
 use crate::kexec::{self, DOWNLOADS_VARIABLE};
 use crate::pid1::Pid1;
 use crate::report::{self, Outcome, Report};
 use crate::resolve::{self, AddKargs};
 use crate::retry::Transient;
+use crate::rom_update;
 use crate::sys::Linux;
 use crate::verify::Verified;
 use crate::watch::Watch;
@@ -45,6 +49,15 @@ pub(crate) enum Mode {
     DryRun,
 }
 
+/// Where the boot document comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// From the boot server, at the address in this parameter.
+    Server { action: &'a str, add_kargs: AddKargs },
+    /// From ourselves: a ROM for each card.
+    RomUpdate { update: &'a RomUpdate, hostname: &'a str },
+}
+
 /// What all attempts have in common.
 pub(crate) struct Attempt<'a, F, C> {
     pub(crate) fetch: &'a F,
@@ -52,9 +65,7 @@ pub(crate) struct Attempt<'a, F, C> {
     pub(crate) machine: &'a Machine<'a>,
     pub(crate) watch: &'a Watch,
     pub(crate) wishes: &'a Wishes,
-    /// The parameter that holds the address of the boot document.
-    pub(crate) action: &'a str,
-    pub(crate) add_kargs: AddKargs,
+    pub(crate) source: Source<'a>,
     /// The parameter that holds the address for reports.
     pub(crate) report: &'a str,
     /// What the first report tells of earlier boots.
@@ -74,15 +85,27 @@ pub(crate) enum Error {
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
+    RomUpdate(#[from] rom_update::Error),
+    #[error(transparent)]
     Command(#[from] commands::Error),
     #[error("given up for a new attempt, as the operator wishes")]
     NewAttempt,
+    /// A card that must not be erased again before a person has looked at it.
+    #[error("{card}: {outcome}")]
+    Card { card: String, outcome: FlashOutcome },
 }
 
 impl Transient for Error {
     /// Servers, documents and cables get mended; a command line does not change.
     fn is_transient(&self) -> bool {
-        !matches!(self, Self::Resolve(resolve::Error::NoAction(_)))
+        !matches!(self, Self::Resolve(resolve::Error::NoAction(_)) | Self::Card { .. })
+    }
+}
+
+impl Error {
+    /// Whether neither another attempt nor a restart may follow.
+    pub(crate) fn needs_operator(&self) -> bool {
+        matches!(self, Self::Card { .. })
     }
 }
 
@@ -119,8 +142,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     /// `state` is what a report tells of the document, as far as we came.
     async fn follow_document(&self, kargs: &mut Kargs, state: &mut String) -> Result<(), Error> {
         self.watch.step("boot document", DOCUMENTS_LIMIT);
-        let follow = resolve::follow(self.fetch, kargs, self.action, self.add_kargs);
-        let document = self.unless_retried(follow).await;
+        let document = self.unless_retried(self.document(kargs)).await;
         *state = nextboot::debug_config_without_document(kargs);
         let document = document?;
         *state = document.debug_config(kargs);
@@ -133,13 +155,30 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
                 let plan = requests.plan(&paths(&files))?;
                 *state = plan.debug_config();
                 self.watch.board.plan(state);
-                self.run_commands(&plan).await
+                let reports = FlashReports::begin(self.machine.dir);
+                let ran = self.run_commands(&plan, &reports).await;
+                state.push_str(&flash_reports::shown(&reports.read()));
+                match flash_reports::card_for_an_operator(reports.read()) {
+                    Some((card, outcome)) => Err(Error::Card { card, outcome }),
+                    None => ran,
+                }
             }
             Mode::DryRun => {
                 let plan = requests.clone().plan(&self.would_be_paths(&requests))?;
                 *state = plan.debug_config();
                 plan.commands.iter().for_each(|command| show(command));
                 Ok(())
+            }
+        }
+    }
+
+    async fn document(&self, kargs: &mut Kargs) -> Result<V1, Error> {
+        match self.source {
+            Source::Server { action, add_kargs } => {
+                Ok(resolve::follow(self.fetch, kargs, action, add_kargs).await?)
+            }
+            Source::RomUpdate { update, hostname } => {
+                Ok(rom_update::document(self.fetch, update, hostname).await?)
             }
         }
     }
@@ -154,9 +193,9 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
         Ok(artifacts.into_iter().map(|artifact| artifact.name).zip(files).collect())
     }
 
-    async fn run_commands(&self, plan: &Plan) -> Result<(), Error> {
+    async fn run_commands(&self, plan: &Plan, reports: &FlashReports) -> Result<(), Error> {
         let downloads = (DOWNLOADS_VARIABLE.to_owned(), self.machine.dir.display().to_string());
-        let own = std::iter::once(downloads).chain(self.wishes.variable());
+        let own = [downloads, reports.variable()].into_iter().chain(self.wishes.variable());
         let env: Vec<_> = own.chain(plan.env.iter().cloned()).collect();
         for command in &plan.commands {
             let program = command.first().map_or("command", String::as_str);

@@ -14,7 +14,7 @@ use agent_types::params::{Action, BootParams};
 use anyhow::Context as _;
 
 use crate::artifact::{self, FILE_LIMIT, Machine};
-use crate::attempt::{self, Attempt, Mode};
+use crate::attempt::{self, Attempt, Mode, Source};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
@@ -131,7 +131,14 @@ fn phase(exit: BootExit) -> &'static str {
         BootExit::Done => "done",
         BootExit::GaveUp => "gave up",
         BootExit::NothingToDo => "nothing to do",
+        BootExit::NeedsOperator => "needs an operator",
+        BootExit::Restart => "restarting",
     }
+}
+
+/// Whether the machine is restarted, so that no lease is to be kept.
+fn leaves(exit: BootExit) -> bool {
+    matches!(exit, BootExit::GaveUp | BootExit::Restart)
 }
 
 /// One beginning, with one command line.
@@ -146,7 +153,7 @@ impl Boot<'_> {
     /// Follows the boot document, then stays if there is a DHCP lease to be kept.
     async fn run(&self, uplink: &mut Uplink) -> Course {
         match self.follow(uplink).await {
-            Course::Ended(exit) if uplink.is_leased() && exit != BootExit::GaveUp => {
+            Course::Ended(exit) if uplink.is_leased() && !leaves(exit) => {
                 self.rest(exit, uplink).await
             }
             course => course,
@@ -157,8 +164,9 @@ impl Boot<'_> {
         if let Err(course) = self.bring_network_up(uplink).await {
             return course;
         }
-        match self.params.action {
-            Some(action) => self.follow_boot_document(action, uplink).await,
+        let hostname = uplink.hostname().unwrap_or_default().to_owned();
+        match source(self.params, &hostname) {
+            Some(source) => self.follow_boot_document(source, uplink).await,
             None => {
                 log::warn!(
                     "nothing to boot: neither epoxy.stage1 nor epoxy.stage2 is on the kernel \
@@ -202,7 +210,7 @@ impl Boot<'_> {
         }
     }
 
-    async fn follow_boot_document(&self, action: Action, uplink: &mut Uplink) -> Course {
+    async fn follow_boot_document(&self, source: Source<'_>, uplink: &mut Uplink) -> Course {
         let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
         let fetch = Https::new(Settings::new(self.version, policy(), roots));
         let machine = Machine {
@@ -219,8 +227,7 @@ impl Boot<'_> {
             machine: &machine,
             watch: self.operators.watch,
             wishes: self.operators.wishes,
-            action: action.key(),
-            add_kargs: add_kargs(action),
+            source,
             report: self.params.report,
             evidence: self.evidence,
             output: Output::of_the_machine(),
@@ -240,10 +247,14 @@ impl Boot<'_> {
         loop {
             let error = match uplink.keep_during(attempt.run(&mut kargs)).await {
                 Ok(()) if self.operators.wishes.is_retry_wanted() => return Course::Anew,
-                Ok(()) => return Course::Ended(BootExit::Done),
+                Ok(()) => return Course::Ended(after_success(attempt.source)),
                 Err(attempt::Error::NewAttempt) => return Course::Anew,
                 Err(error) => error,
             };
+            if error.needs_operator() {
+                log::error!("boot attempt: {}: giving up", Chain(&error));
+                return Course::Ended(BootExit::NeedsOperator);
+            }
             let pause = hold::pause(&mut tries, "boot attempt", error, self.operators);
             if let Err(course) = course(uplink.keep_during(pause).await) {
                 return course;
@@ -285,6 +296,25 @@ fn set_clock_floor() -> String {
         log::warn!("{}", Chain(&error));
     }
     build.version
+}
+
+/// A ROM that has been written is tried out.
+fn after_success(source: Source<'_>) -> BootExit {
+    match source {
+        Source::Server { .. } => BootExit::Done,
+        Source::RomUpdate { .. } => BootExit::Restart,
+    }
+}
+
+/// An update of ROMs comes before a boot: its kernel parameters are those of the boot, and more.
+fn source<'a>(params: &'a BootParams, hostname: &'a str) -> Option<Source<'a>> {
+    match (&params.rom_update, params.action) {
+        (Some(update), _) => Some(Source::RomUpdate { update, hostname }),
+        (None, Some(action)) => {
+            Some(Source::Server { action: action.key(), add_kargs: add_kargs(action) })
+        }
+        (None, None) => None,
+    }
 }
 
 /// The document of stage1 brings the addresses of the later stages.

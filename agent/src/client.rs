@@ -14,7 +14,7 @@ use anyhow::Context as _;
 
 use self::flags::{Flags, Request, USAGE};
 use crate::artifact::{self, FILE_LIMIT, Machine};
-use crate::attempt::{Attempt, Mode};
+use crate::attempt::{Attempt, Mode, Source};
 use crate::boot::processors;
 use crate::chain::Chain;
 use crate::clock::Monotonic;
@@ -67,6 +67,7 @@ fn run_document(flags: &Flags) -> ExitCode {
         .and_then(|runtime| runtime.block_on(attempts(flags)));
     match end {
         Ok(Ran::ToItsEnd) => ExitCode::SUCCESS,
+        Ok(Ran::NeedsOperator) => ExitCode::FAILURE,
         Ok(Ran::Failed) => {
             restart_if_ours();
             ExitCode::FAILURE
@@ -82,6 +83,8 @@ fn run_document(flags: &Flags) -> ExitCode {
 enum Ran {
     ToItsEnd,
     Failed,
+    /// A card must not lose power before a person has looked at it.
+    NeedsOperator,
 }
 
 async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
@@ -106,8 +109,10 @@ async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
         machine: &machine,
         watch: &Watch::from_env(),
         wishes: &Wishes::of_nobody(),
-        action: &flags.action,
-        add_kargs: if flags.add_kargs { AddKargs::Yes } else { AddKargs::No },
+        source: Source::Server {
+            action: &flags.action,
+            add_kargs: if flags.add_kargs { AddKargs::Yes } else { AddKargs::No },
+        },
         report: &flags.report,
         evidence: &Evidence::of_this_machine(),
         output: Output::Inherited,
@@ -115,8 +120,8 @@ async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
     };
     let mut tries = Tries::new(&Monotonic, if flags.retry { ATTEMPTS } else { ONE_ATTEMPT });
     while let Err(error) = attempt.run(&mut kargs).await {
-        if tries.pause_after("attempt", error).await.is_err() {
-            return Ok(Ran::Failed);
+        if let Err(error) = tries.pause_after("attempt", error).await {
+            return Ok(if error.needs_operator() { Ran::NeedsOperator } else { Ran::Failed });
         }
     }
     Ok(Ran::ToItsEnd)

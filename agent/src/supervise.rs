@@ -317,6 +317,10 @@ impl Supervisor {
         match exit {
             BootExit::Done => stay("the boot document ran to its end"),
             BootExit::NothingToDo => stay("the kernel command line asks for no boot"),
+            BootExit::NeedsOperator => {
+                stay("a network card needs an operator, and the machine must not restart")
+            }
+            BootExit::Restart => self.leave_later(now, Reboot::Restart, "the update is done"),
             BootExit::GaveUp => {
                 self.leave_later(now, Reboot::Restart, "boot role gave up (exit status 2)")
             }

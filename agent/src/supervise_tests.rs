@@ -78,6 +78,20 @@ fn every_end_of_the_boot_role_has_its_line_and_its_consequence() {
             None,
         ),
         (
+            End::Exit(4),
+            vec![say(
+                Level::Info,
+                "a network card needs an operator, and the machine must not restart: \
+                 the machine stays in rescue",
+            )],
+            None,
+        ),
+        (
+            End::Exit(5),
+            vec![say(Level::Error, "the update is done: restarting the machine in 10 s")],
+            Some(secs(110)),
+        ),
+        (
             End::Exit(2),
             vec![say(
                 Level::Error,

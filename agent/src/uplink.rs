@@ -41,6 +41,11 @@ impl Uplink {
         Ok(&self.0.insert(up).network)
     }
 
+    /// The machine's name, if it has one.
+    pub(crate) fn hostname(&self) -> Option<&str> {
+        self.0.as_ref()?.network.hostname.as_deref()
+    }
+
     /// Whether there is a DHCP lease, which must be renewed.
     pub(crate) fn is_leased(&self) -> bool {
         self.0.as_ref().is_some_and(|up| up.network.lease.is_some())

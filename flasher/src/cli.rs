@@ -1,47 +1,48 @@
 //! The command line.
+//!
+//! On return every option was understood and is one that the command takes.
 
+mod given;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use agent_types::digest::Sha256Digest;
-use agent_types::rom::PciId;
-use clap::{Args, Parser, Subcommand};
+use agent_types::rom::{PciId, RomVersion};
 
 use crate::address::CardAddress;
 use crate::chip::Region;
+use given::Given;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done: the card holds the image, or held it already
-  1  the command could not be carried out; nothing was written
-  2  the command line is wrong
-  3  refused: nothing was written, and the reason is said
-  4  rolled back: writing failed, the card holds what it held before
-  5  DEGRADED: the card holds neither for certain; do not restart, restore the named backup
-  6  verify: the card holds something else
+/// What `--help` says.
+pub const HELP: &str = include_str!("cli/help.txt");
 
-Addresses: pci:0000:03:00.0, mtd:1, or auto for the only card that the
-ROM is for.";
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// [`HELP`].
+    Help,
+    /// The program's version.
+    Version,
+    /// A command.
+    Command(Box<Cli>),
+}
 
-/// Reflashes a network card's option ROM, and keeps a way back.
-#[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES)]
+/// A command, and how it answers.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Cli {
     /// Write JSON, one value per line.
-    #[arg(long, global = true)]
     pub json: bool,
     /// Show libflashrom's messages.
-    #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Where backups and journals are kept.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/flasher")]
     pub state_dir: PathBuf,
     /// What to do.
-    #[command(subcommand)]
     pub command: Command,
 }
 
 /// What to do.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Show cards and MTD partitions, and what can write them or why nothing can.
     List,
@@ -50,22 +51,17 @@ pub enum Command {
     /// Read a whole chip, twice, into a file.
     Backup {
         /// The card.
-        #[command(flatten)]
         target: Target,
         /// The file; without it, one in the state directory.
-        #[arg(long, value_name = "FILE")]
         backup: Option<PathBuf>,
     },
     /// Show what a ROM consists of, and whether a card may get it.
     Inspect {
         /// The ROM.
-        #[arg(value_name = "ROM")]
         rom: PathBuf,
         /// The card that would get it.
-        #[arg(long, value_name = "ADDRESS", conflicts_with = "pci_id")]
         card: Option<CardAddress>,
         /// The kind of card that would get it.
-        #[arg(long, value_name = "VVVV:DDDD")]
         pci_id: Option<PciId>,
     },
     /// Write a ROM to a card.
@@ -73,158 +69,240 @@ pub enum Command {
     /// Compare a card with a ROM.
     Verify {
         /// The card.
-        #[command(flatten)]
         target: Target,
         /// The ROM.
-        #[arg(long, value_name = "FILE")]
         rom: PathBuf,
         /// Where the ROM is on the chip; without it, at its beginning.
-        #[arg(long, value_name = "START:END")]
         region: Option<Region>,
     },
     /// Write a backup back.
     Restore {
         /// The card.
-        #[command(flatten)]
         target: Target,
         /// The backup; without it, the one that the journal names.
-        #[arg(long, value_name = "FILE")]
         backup: Option<PathBuf>,
         /// Restore this part of the chip only.
-        #[arg(long, value_name = "START:END")]
         region: Option<Region>,
         /// What may be done.
-        #[command(flatten)]
         permissions: Permissions,
     },
     /// Show what earlier runs left.
     Status {
         /// Of this card only.
-        #[arg(long, value_name = "ADDRESS")]
         card: Option<CardAddress>,
     },
     /// One operation on a chip; started by the other commands.
-    #[command(hide = true, name = crate::operation::ARGUMENT)]
     ChipOperation,
 }
 
 /// A card, and how it is talked to.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The card.
-    #[arg(long, value_name = "ADDRESS")]
     pub card: CardAddress,
     /// Which card it is, where the kernel cannot tell; where it can, the two must agree.
-    #[arg(long, value_name = "VVVV:DDDD")]
     pub pci_id: Option<PciId>,
     /// The chip's name, where several descriptions fit one chip.
-    #[arg(long, value_name = "NAME")]
     pub chip: Option<String>,
-    /// Longest time for any single operation on the chip.
-    #[arg(long, value_name = "SECONDS")]
+    /// Longest time in seconds for any single operation on the chip.
     pub time_limit: Option<u64>,
     /// The card's network interface may go away although routes lead through it.
-    #[arg(long)]
     pub allow_session_card: bool,
     /// Faults.
     #[cfg(feature = "dummy")]
-    #[command(flatten)]
-    pub faults: FaultArguments,
-}
-
-/// What shall go wrong; in test builds only.
-#[cfg(feature = "dummy")]
-#[derive(Debug, Clone, Args)]
-pub struct FaultArguments {
-    /// Lose power at this erase or program.
-    #[arg(long, hide = true)]
-    pub crash_at: Option<u32>,
-    /// Fail at this erase or program.
-    #[arg(long, hide = true)]
-    pub fail_at: Option<u32>,
-    /// Do not stop libflashrom.
-    #[arg(long, hide = true)]
-    pub without_guards: bool,
+    pub faults: crate::operation::Faults,
 }
 
 /// What `write` needs.
-#[derive(Debug, Args)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Write {
     /// The card.
-    #[command(flatten)]
     pub target: Target,
     /// The ROM.
-    #[arg(long, value_name = "FILE")]
     pub rom: PathBuf,
-    /// Where the ROM belongs on the chip, END included; without it, the whole chip is the ROM's.
-    #[arg(long, value_name = "START:END")]
+    /// Where the ROM belongs on the chip; without it, the whole chip is the ROM's.
     pub region: Option<Region>,
     /// Keep the backup here.
-    #[arg(long, value_name = "FILE")]
     pub backup: Option<PathBuf>,
+    /// The component of a package, for a card that its driver flashes.
+    pub component: Option<String>,
     /// The ROM's digest. An EFI image has no checksum of its own.
-    #[arg(long, value_name = "DIGEST")]
     pub sha256: Option<Sha256Digest>,
+    /// A card whose ROM has this version or a newer one is left alone.
+    pub minimum_version: Option<RomVersion>,
     /// Show the plan and change nothing.
-    #[arg(long)]
     pub dry_run: bool,
     /// What may be done.
-    #[command(flatten)]
     pub permissions: Permissions,
 }
 
 /// What may be done.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Permissions {
     /// Let an older ROM replace a newer one.
-    #[arg(long)]
     pub allow_downgrade: bool,
     /// Let the chip's software write protection be removed.
-    #[arg(long)]
     pub allow_unprotect: bool,
     /// Run this with the backup's path and digest before anything is erased; unless it succeeds,
     /// nothing is.
-    #[arg(long, value_name = "PROGRAM")]
     pub after_backup: Option<PathBuf>,
+}
+
+/// Why a command line is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An option is unknown, or its value is.
+    #[error(transparent)]
+    Option(#[from] lexopt::Error),
+    /// No such command.
+    #[error("expected a command, got {0:?}")]
+    Command(String),
+    /// No command at all.
+    #[error("expected a command")]
+    NoCommand,
+    /// The command has no use for an option.
+    #[error("{command} takes no {option}")]
+    NotTaken {
+        /// The command.
+        command: String,
+        /// The option.
+        option: String,
+    },
+    /// The command cannot do without it.
+    #[error("{command} needs {what}")]
+    Missing {
+        /// The command.
+        command: String,
+        /// What it needs.
+        what: &'static str,
+    },
+}
+
+/// Understands a command line; `arguments` begin after the program's name.
+///
+/// # Errors
+/// It is wrong.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, Error> {
+    let given = Given::parse(lexopt::Parser::from_args(arguments))?;
+    if given.help {
+        return Ok(Asked::Help);
+    }
+    if given.version {
+        return Ok(Asked::Version);
+    }
+    given.check()?;
+    Ok(Asked::Command(Box::new(Cli {
+        json: given.json,
+        verbose: given.verbose,
+        state_dir: given.state_dir.clone(),
+        command: given.command()?,
+    })))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+    fn asked(line: &str) -> Result<Asked, String> {
+        parse(line.split_whitespace().map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    fn command(line: &str) -> Command {
+        match asked(line) {
+            Ok(Asked::Command(cli)) => cli.command,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn target(card: &str) -> Target {
+        Target {
+            card: card.parse().unwrap(),
+            pci_id: None,
+            chip: None,
+            time_limit: None,
+            allow_session_card: false,
+            #[cfg(feature = "dummy")]
+            faults: crate::operation::Faults::default(),
+        }
     }
 
     #[test]
     fn a_whole_write_is_understood() {
-        let cli = Cli::try_parse_from([
-            "flasher",
-            "write",
-            "--card",
-            "pci:0000:03:00.0",
-            "--rom",
-            "r",
-            "--region",
-            "0:fff",
-            "--backup",
-            "b",
-            "--pci-id",
-            "8086:10d3",
-            "--dry-run",
-            "--json",
-        ])
-        .unwrap();
-        let Command::Write(write) = cli.command else { panic!("{cli:?}") };
-        assert_eq!(write.region, Some(Region { start: 0, end: 0x1000 }));
-        assert!(cli.json && write.dry_run);
+        let line = "--json write --card pci:0000:03:00.0 --rom r --region 0:fff --backup=b \
+                    --pci-id 8086:10d3 --dry-run --allow-downgrade --time-limit 7 --minimum-version 1.2";
+        let write = Write {
+            target: Target {
+                pci_id: Some("8086:10d3".parse().unwrap()),
+                time_limit: Some(7),
+                ..target("pci:0000:03:00.0")
+            },
+            rom: "r".into(),
+            region: Some(Region { start: 0, end: 0x1000 }),
+            backup: Some("b".into()),
+            component: None,
+            sha256: None,
+            minimum_version: Some("1.2".into()),
+            dry_run: true,
+            permissions: Permissions { allow_downgrade: true, ..Permissions::default() },
+        };
+        let expected = Cli {
+            json: true,
+            verbose: false,
+            state_dir: "/var/lib/flasher".into(),
+            command: Command::Write(write),
+        };
+        assert_eq!(asked(line), Ok(Asked::Command(Box::new(expected))));
+    }
+
+    #[test]
+    fn every_command_has_its_own_options() {
+        assert_eq!(command("list"), Command::List);
+        assert_eq!(command("probe --card mtd:1"), Command::Probe(target("mtd:1")));
+        assert_eq!(command("status"), Command::Status { card: None });
+        assert_eq!(command("chip-operation"), Command::ChipOperation);
+        let inspect = Command::Inspect { rom: "r".into(), card: None, pci_id: None };
+        assert_eq!(command("inspect r"), inspect);
+        let verify = Command::Verify { target: target("auto"), rom: "r".into(), region: None };
+        assert_eq!(command("verify --card auto --rom r"), verify);
+        let backup = Command::Backup { target: target("mtd:1"), backup: Some("b".into()) };
+        assert_eq!(command("backup --backup b --card mtd:1"), backup);
+        assert_eq!(asked("write --help"), Ok(Asked::Help));
+        assert_eq!(asked("--version"), Ok(Asked::Version));
+    }
+
+    #[test]
+    fn a_wrong_command_line_says_what_is_wrong() {
+        for (line, expected) in [
+            ("", "expected a command"),
+            ("flash", "expected a command, got \"flash\""),
+            ("list --card mtd:1", "list takes no --card"),
+            ("verify --card mtd:1 --rom r --dry-run", "verify takes no --dry-run"),
+            ("probe", "probe needs --card"),
+            ("write --card mtd:1", "write needs --rom"),
+            ("inspect", "inspect needs a ROM"),
+            ("inspect r --card mtd:1 --pci-id 8086:10d3", "inspect takes no --card and --pci-id"),
+            ("inspect r s", "unexpected argument \"s\""),
+            ("write --bogus", "invalid option '--bogus'"),
+            ("write --card", "missing argument for option '--card'"),
+            ("probe --card internal", "cannot parse argument \"internal\": expected auto"),
+        ] {
+            let error = asked(line).unwrap_err();
+            assert!(error.starts_with(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_option_is_explained() {
+        for option in given::OPTIONS {
+            assert!(
+                HELP.contains(&format!("--{option} ")) || HELP.contains(&format!("--{option}\n"))
+            );
+        }
     }
 
     #[cfg(not(feature = "dummy"))]
     #[test]
     fn a_shipped_build_has_no_simulated_chip() {
-        assert!(Cli::try_parse_from(["flasher", "probe", "--card", "dummy:bus=spi"]).is_err());
+        assert!(asked("probe --card dummy:bus=spi").is_err());
     }
 }

@@ -1,5 +1,8 @@
 //! What the program does, command by command.
 
+mod mellanox;
+mod package;
+mod report;
 mod show;
 mod work;
 
@@ -11,10 +14,11 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use crate::chip::ChipError;
-use crate::cli::{Cli, Command};
+use crate::cli::{self, Cli, Command};
 use crate::decide::Refusal;
 use crate::output::Output;
-use crate::{driver, flash, store, target};
+use crate::target::Chosen;
+use crate::{devlink, driver, flash, store, target};
 
 /// Exit code: the command could not be carried out.
 const CANNOT: u8 = 1;
@@ -56,6 +60,12 @@ pub enum Error {
     /// The driver.
     #[error(transparent)]
     Driver(#[from] driver::UnbindError),
+    /// A card that nothing can be planned for.
+    #[error("--dry-run is for chips: mstflint tells no plan")]
+    NoDryRun,
+    /// A card that its own driver flashes.
+    #[error(transparent)]
+    Devlink(#[from] devlink::Error),
     /// Backups and journals.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -89,9 +99,9 @@ pub(crate) type SharedOutput = Rc<RefCell<Output>>;
 
 /// Carries out one command.
 #[must_use]
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run(cli: &Cli) -> ExitCode {
     let output = Rc::new(RefCell::new(Output::new(cli.json, cli.verbose)));
-    match dispatch(&cli, &output) {
+    match dispatch(cli, &output) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let message = flash::chain(&error);
@@ -118,13 +128,26 @@ fn dispatch(cli: &Cli, output: &SharedOutput) -> Result<u8, Error> {
             work::backup(output, target, &cli.state_dir, backup.as_deref())
         }
         Command::Verify { target, rom, region } => work::verify(output, target, rom, *region),
-        Command::Write(write) => work::write(output, write, &cli.state_dir),
+        Command::Write(write) => self::write(output, write, &cli.state_dir),
         Command::Restore { target, backup, region, permissions } => {
             let wanted = work::Restore { backup: backup.as_deref(), region: *region, permissions };
             work::restore(output, target, &wanted, &cli.state_dir)
         }
         // main.rs has taken this way already: a process per operation has no output of ours.
         Command::ChipOperation => Ok(CANNOT),
+    }
+}
+
+/// What writes a card depends on the card.
+fn write(output: &SharedOutput, write: &cli::Write, state_dir: &Path) -> Result<u8, Error> {
+    let rom = read_file(&write.rom)?;
+    let cli::Target { card, pci_id, .. } = &write.target;
+    match target::chosen(Path::new(SYSFS), card, *pci_id, &rom)? {
+        Chosen::Driver(device) => package::write(output, write, &rom, &device),
+        Chosen::Mstflint(address, card) => {
+            mellanox::write(output, write, &rom, state_dir, (address, card))
+        }
+        Chosen::Chip(target) => work::write(output, write, &rom, state_dir, target),
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Wish<'a> {
     pub sha256: Option<Sha256Digest>,
     /// May an older ROM replace a newer one?
     pub allow_downgrade: bool,
+    /// A card whose ROM has this version or a newer one is left alone.
+    pub minimum_version: Option<&'a RomVersion>,
 }
 
 /// What is known of the chip.
@@ -52,6 +54,8 @@ pub struct Facts<'a> {
 pub enum Decision {
     /// The chip holds the image already.
     UpToDate,
+    /// The chip holds another ROM that is recent enough.
+    RecentEnough(RomVersion),
     /// Write.
     Program {
         /// In which steps.
@@ -181,8 +185,20 @@ pub fn decide(wish: &Wish<'_>, facts: &Facts<'_>) -> Decision {
     if aim.target == facts.content {
         return Decision::UpToDate;
     }
+    if let Some(present) = recent_enough(wish, facts) {
+        return Decision::RecentEnough(present);
+    }
     let plan = Plan::new(facts.content, &aim.target, facts.blocks, aim.header);
     Decision::Program { plan, aim }
+}
+
+/// The version of what the chip holds, if that may stay. What an unfinished run left may not.
+fn recent_enough(wish: &Wish<'_>, facts: &Facts<'_>) -> Option<RomVersion> {
+    let minimum = wish.minimum_version.filter(|_| facts.content == facts.before)?;
+    let region = region(wish, facts.content.len()).ok()?;
+    let present = OptionRom::parse_start(&facts.content[region.range()]).ok()?;
+    rom::check(&present, wish.card, region.len() as u64).ok()?;
+    present.version.filter(|present| present >= minimum)
 }
 
 fn aim(wish: &Wish<'_>, facts: &Facts<'_>) -> Result<Aim, Refusal> {
@@ -229,8 +245,20 @@ fn check_rom(
         rom::check_digest(rom, expected)?;
     }
     let present = OptionRom::parse_start(&facts.before[region.range()]).ok();
-    match (present.and_then(|rom| rom.version), offered.version) {
-        (Some(present), Some(offered)) if offered < present && !wish.allow_downgrade => {
+    check_version(present.and_then(|rom| rom.version), offered.version, wish.allow_downgrade)
+}
+
+/// May a ROM of version `offered` replace one of version `present`?
+///
+/// # Errors
+/// It is older, and nobody has allowed that.
+pub fn check_version(
+    present: Option<RomVersion>,
+    offered: Option<RomVersion>,
+    allow_downgrade: bool,
+) -> Result<(), Refusal> {
+    match (present, offered) {
+        (Some(present), Some(offered)) if offered < present && !allow_downgrade => {
             Err(Refusal::Downgrade { present, offered })
         }
         _ => Ok(()),

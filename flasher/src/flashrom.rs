@@ -6,6 +6,8 @@
 //! this module. API: `libflashrom.h`, 1.3.0 and later.
 #![expect(unsafe_code, reason = "FFI to libflashrom")]
 
+mod settings;
+
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -17,6 +19,7 @@ use flashrom_sys as ffi;
 use crate::chip::{ChipError, Region, WriteError, WriteProtection};
 use crate::observer::Level;
 use crate::programmer::Programmer;
+use settings::{Layout, WriteProtectConfig};
 
 /// What the one who watches the log wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,92 +242,6 @@ const fn write_result(code: i32) -> Result<(), WriteError> {
         3 => Err(WriteError::NotVerified),
         4 => Err(WriteError::SizeMismatch),
         other => Err(WriteError::Unknown(other)),
-    }
-}
-
-/// Regions, as the library keeps them.
-#[derive(Debug)]
-struct Layout(*mut ffi::flashrom_layout);
-
-impl Layout {
-    fn of(regions: &[Region]) -> Result<Self, i32> {
-        let mut raw = ptr::null_mut();
-        // SAFETY: `raw` is writable.
-        match unsafe { ffi::flashrom_layout_new(&mut raw) } {
-            0 => {}
-            code => return Err(code),
-        }
-        let layout = Self(raw);
-        // The library puts each region before the others, and works from the first to the last.
-        for (number, region) in regions.iter().enumerate().rev() {
-            layout.add(number, *region)?;
-        }
-        Ok(layout)
-    }
-
-    fn add(&self, number: usize, region: Region) -> Result<(), i32> {
-        let last = region.end.checked_sub(1).ok_or(-1)?;
-        let name = CString::new(format!("r{number}")).map_err(|_| -1)?;
-        // SAFETY: the layout is ours; the name lives through the call and is copied.
-        let added =
-            unsafe { ffi::flashrom_layout_add_region(self.0, region.start, last, name.as_ptr()) };
-        // SAFETY: as above.
-        let included = unsafe { ffi::flashrom_layout_include_region(self.0, name.as_ptr()) };
-        match (added, included) {
-            (0, 0) => Ok(()),
-            (0, code) | (code, _) => Err(code),
-        }
-    }
-}
-
-impl Drop for Layout {
-    fn drop(&mut self) {
-        // SAFETY: made by us, released once, and no chip uses it any more.
-        unsafe { ffi::flashrom_layout_release(self.0) };
-    }
-}
-
-#[derive(Debug)]
-struct WriteProtectConfig(*mut ffi::flashrom_wp_cfg);
-
-impl WriteProtectConfig {
-    fn new() -> Result<Self, ChipError> {
-        let mut raw = ptr::null_mut();
-        // SAFETY: `raw` is writable.
-        match unsafe { ffi::flashrom_wp_cfg_new(&mut raw) } {
-            ffi::flashrom_wp_result::FLASHROM_WP_OK => Ok(Self(raw)),
-            other => Err(ChipError::Protection(other.0)),
-        }
-    }
-
-    fn protection(&self) -> WriteProtection {
-        let (mut start, mut length) = (0, 0);
-        // SAFETY: all three pointers are ours and live.
-        unsafe { ffi::flashrom_wp_get_range(&mut start, &mut length, self.0) };
-        // SAFETY: the configuration is ours and was filled.
-        let mode = unsafe { ffi::flashrom_wp_get_mode(self.0) };
-        if length == 0 {
-            return WriteProtection::Off;
-        }
-        let region = Region { start, end: start.saturating_add(length) };
-        WriteProtection::On { region, mode: mode_name(mode).to_owned() }
-    }
-}
-
-impl Drop for WriteProtectConfig {
-    fn drop(&mut self) {
-        // SAFETY: made by us and released once.
-        unsafe { ffi::flashrom_wp_cfg_release(self.0) };
-    }
-}
-
-const fn mode_name(mode: ffi::flashrom_wp_mode) -> &'static str {
-    match mode {
-        ffi::flashrom_wp_mode::FLASHROM_WP_MODE_DISABLED => "software",
-        ffi::flashrom_wp_mode::FLASHROM_WP_MODE_HARDWARE => "hardware",
-        ffi::flashrom_wp_mode::FLASHROM_WP_MODE_POWER_CYCLE => "until power cycle",
-        ffi::flashrom_wp_mode::FLASHROM_WP_MODE_PERMANENT => "permanent",
-        _ => "unknown mode",
     }
 }
 

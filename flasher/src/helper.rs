@@ -4,28 +4,30 @@
 //! operation runs in a process that is killed when its time is over and not waited for longer
 //! than [`REAP_LIMIT`]: a process that hangs in the kernel does not die.
 
+mod process;
+
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::chip::{Chip, ChipError, FlashChip, Region, Write, WriteProtection};
 use crate::observer::BlockStep;
 use crate::operation::{ARGUMENT, Answer, Event, Operation, Request};
 use crate::programmer::Programmer;
+use process::{Heard, kill, lines_of, reaped};
 
 /// How long a process that was killed is waited for.
 pub const REAP_LIMIT: Duration = Duration::from_secs(5);
-/// Opening a programmer calibrates a delay loop and probes some hundred chips.
-const PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// Opening a programmer calibrates a delay loop and probes some hundred chips: seconds, but a virtual
+/// machine whose host is busy stood still for one minute of it.
+const PROBE_LIMIT: Duration = Duration::from_secs(120);
 /// A serial flash that is read bit by bit through a card's registers: 20 kB in a second.
 const SLOWEST_READ_BYTES_PER_S: u64 = 20_000;
 /// A 64 KiB block of an old chip takes up to 3 s to erase, and as long to program: 10 kB in a
@@ -253,88 +255,6 @@ impl Helper {
             ..self.faults
         }
     }
-}
-
-/// How the talk with a process ended.
-enum Heard {
-    Answer(Answer),
-    Failed(ChipError),
-    Garbage(String),
-    End,
-    Nothing,
-}
-
-impl Heard {
-    fn into_result(
-        self,
-        operation: &str,
-        limit: Duration,
-        status: Option<ExitStatus>,
-    ) -> Result<Answer, ChipError> {
-        let operation = operation.to_owned();
-        match self {
-            Self::Answer(answer) => Ok(answer),
-            Self::Failed(error) => Err(error),
-            Self::Garbage(line) => {
-                Err(ChipError::Died { operation, how: format!("it said {line:?}") })
-            }
-            Self::Nothing => Err(ChipError::TimedOut { operation, limit }),
-            Self::End => Err(ChipError::Died { operation, how: status_text(status) }),
-        }
-    }
-}
-
-fn status_text(status: Option<ExitStatus>) -> String {
-    match status {
-        None => "it does not die".to_owned(),
-        Some(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exit code {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "unknown status".to_owned(),
-        },
-    }
-}
-
-/// It may be gone already, which is what we want.
-fn kill(group: Pid) {
-    let _gone = killpg(group, Signal::SIGKILL);
-}
-
-/// The longest line that a process may say; erase blocks come in one.
-const MOST_LINE_BYTES: u64 = 4 << 20;
-
-/// Lines that may wait to be understood.
-const LINES_AHEAD: usize = 256;
-
-fn lines_of(child: &mut Child) -> mpsc::Receiver<io::Result<String>> {
-    let (sender, receiver) = mpsc::sync_channel(LINES_AHEAD);
-    if let Some(output) = child.stdout.take() {
-        thread::spawn(move || send_lines(BufReader::new(output), &sender));
-    }
-    receiver
-}
-
-fn send_lines(mut output: impl io::BufRead, lines: &mpsc::SyncSender<io::Result<String>>) {
-    let mut heard = true;
-    while heard {
-        let mut line = String::new();
-        heard = match (&mut output).take(MOST_LINE_BYTES).read_line(&mut line) {
-            Ok(0) => false,
-            Ok(_) => lines.send(Ok(line)).is_ok(),
-            Err(error) => {
-                // The listener takes an error for the end, as it takes the closed channel.
-                let _nobody_listens = lines.send(Err(error));
-                false
-            }
-        };
-    }
-}
-
-/// The status of `child`, when it has ended: waiting has no time limit of its own.
-fn reaped(mut child: Child) -> mpsc::Receiver<ExitStatus> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || child.wait().map(|status| sender.send(status)));
-    receiver
 }
 
 fn unexpected(operation: &str, answer: &Answer) -> ChipError {

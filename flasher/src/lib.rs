@@ -8,12 +8,14 @@ pub mod chip;
 pub mod cli;
 pub mod commands;
 pub mod decide;
+pub mod devlink;
 pub mod driver;
 #[cfg(test)]
 mod fake;
 pub mod flash;
 pub mod flashrom;
 pub mod helper;
+pub mod mstflint;
 pub mod mtd;
 pub mod observer;
 pub mod operation;

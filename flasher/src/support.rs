@@ -47,6 +47,8 @@ pub enum Support {
         /// Did flashrom's authors see it work?
         tested: bool,
     },
+    /// Its ROM is a section of its firmware, which `mstflint` of Debian's package writes.
+    Mstflint,
     /// No.
     NotWritable {
         /// Why not.
@@ -103,7 +105,8 @@ const CARDS: &[Entry] = &[
     writable(0x1113, &[0x1211], Backend::NicRealtek, true),
     writable(THREECOM, &[0x9055, 0x9004, 0x9006, 0x9058, 0x9200], Backend::Nic3com, true),
     writable(THREECOM, &[0x9001, 0x9005, 0x900a, 0x905a, 0x9805], Backend::Nic3com, false),
-    not_writable(MELLANOX, &[], "Mellanox: flashrom knows none; only mstflint writes its ROM"),
+    Entry { vendor: MELLANOX, devices: &[0x1003, 0x1007], support: Support::Mstflint },
+    not_writable(MELLANOX, &[], "Mellanox: its driver takes whole signed packages (devlink)"),
     not_writable(
         0x14e4,
         &[],
@@ -144,7 +147,7 @@ mod tests {
     fn a_card_that_cannot_be_written_says_why() {
         let why = |id: &str| match support_of(id.parse().unwrap()) {
             Support::NotWritable { why } => why,
-            writable => panic!("{writable:?}"),
+            other => panic!("{other:?}"),
         };
         assert_eq!(why("1af4:1041"), "a virtual card: its ROM is a file of the hypervisor");
         assert_eq!(why("dead:beef"), "no backend knows this card");

@@ -1,14 +1,19 @@
 //! From the address of a card to what works on it.
 
+mod auto;
+
 use std::path::Path;
 
-use agent_types::rom::{Card, OptionRom, PciId, RomError};
+use agent_types::rom::{Card, PciId, RomError};
 
 use crate::address::CardAddress;
+use crate::devlink::Device;
 use crate::mtd;
-use crate::pci::{self, PciDevice};
+use crate::pci::{self, PciAddress, PciDevice};
 use crate::programmer::Programmer;
 use crate::support::{Support, support_of};
+use auto::the_card_of;
+pub use auto::writable;
 
 /// A card that can be worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +81,68 @@ fn list(found: &[String]) -> String {
     if found.is_empty() { "none".to_owned() } else { found.join(", ") }
 }
 
+/// What writes a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chosen {
+    /// libflashrom, block by block.
+    Chip(Target),
+    /// The card's own driver.
+    Driver(Device),
+    /// `mstflint`.
+    Mstflint(PciAddress, Card),
+}
+
+/// Finds what writes `rom` to the card at `address`.
+///
+/// # Errors
+/// As [`find`].
+pub fn chosen(
+    sysfs: &Path,
+    address: &CardAddress,
+    pci_id: Option<PciId>,
+    rom: &[u8],
+) -> Result<Chosen, Error> {
+    match address {
+        CardAddress::Auto => {
+            let found = the_card_of(sysfs, Some(rom), pci_id)?;
+            chosen(sysfs, &found.address, Some(found.card.id), rom)
+        }
+        CardAddress::Devlink(device) => Ok(Chosen::Driver(device.clone())),
+        CardAddress::Mst(at) => {
+            let card = the_same(address, card_of_function(sysfs, address, *at)?, pci_id)?;
+            if support_of(card.id) == Support::Mstflint {
+                return Ok(Chosen::Mstflint(*at, Card { rom_bar_bytes: None, ..card.card() }));
+            }
+            let why = "mstflint is for ConnectX-3 and ConnectX-3 Pro here";
+            Err(Error::NotWritable { address: address.clone(), why })
+        }
+        _ => Ok(Chosen::Chip(find(sysfs, address, pci_id, Some(rom))?)),
+    }
+}
+
+fn card_of_function(
+    sysfs: &Path,
+    address: &CardAddress,
+    at: PciAddress,
+) -> Result<PciDevice, Error> {
+    let source = |source| Error::NoCard { address: address.clone(), source };
+    pci::card_at(sysfs, at).map_err(source)
+}
+
+/// The card, if it is what the operator believes.
+fn the_same(
+    address: &CardAddress,
+    card: PciDevice,
+    pci_id: Option<PciId>,
+) -> Result<PciDevice, Error> {
+    match pci_id.filter(|expected| *expected != card.id) {
+        Some(expected) => {
+            Err(Error::AnotherCard { address: address.clone(), expected, got: card.id })
+        }
+        None => Ok(card),
+    }
+}
+
 /// Finds what works on the card at `address`. `pci_id` is what the operator says that it is, and
 /// `rom` decides for `auto`.
 ///
@@ -88,10 +155,18 @@ pub fn find(
     rom: Option<&[u8]>,
 ) -> Result<Target, Error> {
     match address {
-        CardAddress::Auto => find(sysfs, &the_card_of(sysfs, rom)?, pci_id, rom),
-        CardAddress::Pci(at) => {
-            let source = |source| Error::NoCard { address: address.clone(), source };
-            pci_target(address, pci::card_at(sysfs, *at).map_err(source)?, pci_id)
+        CardAddress::Auto => {
+            let found = the_card_of(sysfs, rom, pci_id)?;
+            find(sysfs, &found.address, Some(found.card.id), rom)
+        }
+        CardAddress::Pci(at) => pci_target(address, card_of_function(sysfs, address, *at)?, pci_id),
+        CardAddress::Mst(_) => {
+            let why = "mstflint is asked for `write` only";
+            Err(Error::NotWritable { address: address.clone(), why })
+        }
+        CardAddress::Devlink(_) => {
+            let why = "its driver takes whole packages only, with `write`";
+            Err(Error::NotWritable { address: address.clone(), why })
         }
         CardAddress::Mtd(number) => mtd_target(sysfs, address, *number, pci_id),
         #[cfg(feature = "dummy")]
@@ -110,35 +185,18 @@ pub const fn card_of(id: PciId) -> Card {
     Card { id, rom_bar_bytes: None, memory_bar_bytes: None }
 }
 
-fn the_card_of(sysfs: &Path, rom: Option<&[u8]>) -> Result<CardAddress, Error> {
-    let rom = OptionRom::parse_start(rom.ok_or(Error::AutoWithoutRom)?)?;
-    let fits = |card: &PciDevice| {
-        let writable = matches!(support_of(card.id), Support::Writable { .. });
-        // The first function of a card holds its ROM; asking the others locked cards up.
-        let first = card.address.to_string().ends_with(".0");
-        let bars = Card { rom_bar_bytes: None, ..card.card() };
-        writable && first && agent_types::rom::check(&rom, &bars, u64::MAX).is_ok()
-    };
-    let found: Vec<PciDevice> = pci::network_cards(sysfs)?.into_iter().filter(fits).collect();
-    match found.as_slice() {
-        [one] => Ok(CardAddress::Pci(one.address)),
-        _ => {
-            let found = found.iter().map(|card| format!("pci:{}", card.address)).collect();
-            Err(Error::NotOne { found })
-        }
-    }
-}
-
 fn pci_target(
     address: &CardAddress,
     card: PciDevice,
     pci_id: Option<PciId>,
 ) -> Result<Target, Error> {
-    if let Some(expected) = pci_id.filter(|expected| *expected != card.id) {
-        return Err(Error::AnotherCard { address: address.clone(), expected, got: card.id });
-    }
+    let card = the_same(address, card, pci_id)?;
     let backend = match support_of(card.id) {
         Support::Writable { backend, .. } => backend,
+        Support::Mstflint => {
+            let why = "mstflint writes it, as mst: and not as pci:";
+            return Err(Error::NotWritable { address: address.clone(), why });
+        }
         Support::NotWritable { why } => {
             return Err(Error::NotWritable { address: address.clone(), why });
         }
@@ -177,6 +235,7 @@ fn mtd_target(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agent_types::flash_report::WritableCard;
 
     const ADDRESS: &str = "0000:03:00.0";
 
@@ -199,6 +258,67 @@ mod tests {
         assert_eq!(
             target("8086:1533", "auto", None).unwrap_err(),
             "expected one card that the ROM is for and that can be written, got none"
+        );
+    }
+
+    fn add_partition(sysfs: &Path, number: u32, name: &str, flags: &str) {
+        let directory = sysfs.join(format!("class/mtd/mtd{number}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        for (file, text) in [
+            ("name", name),
+            ("type", "nor"),
+            ("flags", flags),
+            ("size", "262144"),
+            ("numeraseregions", "0"),
+        ] {
+            std::fs::write(directory.join(file), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn auto_takes_a_partition_only_if_it_is_named_for_a_rom_and_alone() {
+        let virtio =
+            std::fs::read("/usr/lib/ipxe/qemu/pxe-virtio.rom").expect("Debian's ipxe-qemu");
+        let sysfs = pci::tests::sysfs_with(ADDRESS, "1af4:1041".parse().unwrap(), None);
+        let auto = |pci_id: Option<&str>| {
+            let pci_id = pci_id.map(|id| id.parse().unwrap());
+            find(sysfs.path(), &CardAddress::Auto, pci_id, Some(&virtio))
+                .map(|target| (target.name, target.card.map(|card| card.id.to_string())))
+                .map_err(|error| error.to_string())
+        };
+        let none = "expected one card that the ROM is for and that can be written, got none";
+        add_partition(sysfs.path(), 0, "BIOS", "0xc00");
+        assert_eq!(auto(None), Err(none.to_owned()), "the machine's own firmware");
+        add_partition(sysfs.path(), 1, "oprom", "0x800");
+        assert_eq!(auto(None), Err(none.to_owned()), "it is read-only");
+        add_partition(sysfs.path(), 1, "oprom", "0xc00");
+        let found = Ok(("mtd:1".to_owned(), Some("1af4:1041".to_owned())));
+        assert_eq!(auto(None), found);
+        assert_eq!(auto(Some("1af4:1041")), found);
+        assert_eq!(auto(Some("8086:10d3")), Err(none.to_owned()), "the ROM is for another");
+        add_partition(sysfs.path(), 2, "oprom", "0xc00");
+        let both =
+            "expected one card that the ROM is for and that can be written, got mtd:1, mtd:2";
+        assert_eq!(auto(None), Err(both.to_owned()));
+        let card = |card: &str| WritableCard {
+            card: card.to_owned(),
+            pci_id: "1af4:1041".parse().unwrap(),
+        };
+        assert_eq!(writable(sysfs.path()).unwrap(), [card("mtd:1"), card("mtd:2")]);
+    }
+
+    #[test]
+    fn a_connectx_3_is_for_mstflint() {
+        let sysfs = pci::tests::sysfs_with(ADDRESS, "15b3:1003".parse().unwrap(), None);
+        let chosen = |address: &str| {
+            chosen(sysfs.path(), &address.parse().unwrap(), None, &rom())
+                .map_err(|error| error.to_string())
+        };
+        let Ok(Chosen::Mstflint(at, card)) = chosen("mst:0000:03:00.0") else { panic!() };
+        assert_eq!((at.to_string().as_str(), card.id.to_string().as_str()), (ADDRESS, "15b3:1003"));
+        assert_eq!(
+            chosen("pci:0000:03:00.0").unwrap_err(),
+            "pci:0000:03:00.0 cannot be written: mstflint writes it, as mst: and not as pci:"
         );
     }
 

@@ -67,6 +67,9 @@ struct BuildArgs {
     /// The agent: a static program
     #[arg(long, value_name = "FILE")]
     agent: PathBuf,
+    /// The flasher, a dynamic program that is packed with every library that it needs
+    #[arg(long, value_name = "FILE")]
+    flasher: Option<PathBuf>,
     /// Where the results go
     #[arg(long, value_name = "DIR", default_value = "output")]
     output: PathBuf,
@@ -150,11 +153,15 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
     output.add("stage2_vmlinuz", &vmlinuz, 0o644)?;
     output.add(&archive, &initramfs, 0o644)?;
     output.add("agent", &image.agent, 0o755)?;
+    if let Some(flasher) = &image.flasher {
+        output.add("flasher", flasher, 0o755)?;
+    }
     output.finish()?;
     notes.iter().chain(&image.notes).for_each(|note| println!("{note}"));
     print!("{}", sizes::table(&image.tree, initramfs.len(), vmlinuz.len()));
     let (directory, seconds) = (args.output.display(), started.elapsed().as_secs_f64());
-    println!("{directory}: stage2_vmlinuz, {archive} and agent in {seconds:.1} s");
+    let programs = if image.flasher.is_some() { "agent, flasher" } else { "agent" };
+    println!("{directory}: stage2_vmlinuz, {archive}, {programs} in {seconds:.1} s");
     Ok(())
 }
 
@@ -202,6 +209,7 @@ fn overridden(mut spec: ImageSpec, args: &BuildArgs) -> ImageSpec {
     spec.authorized_keys.extend(args.authorized_keys.iter().cloned());
     spec.ca_certificates.extend(args.ca_certificates.iter().cloned());
     spec.cmdline = args.cmdline.clone().unwrap_or(spec.cmdline);
+    spec.flasher = args.flasher.clone().or(spec.flasher);
     spec.kernel.source = args.source.clone().or(spec.kernel.source);
     spec
 }

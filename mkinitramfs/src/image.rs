@@ -3,6 +3,8 @@
 //! On entry the specification is read; on return every file it names was read and checked. The
 //! agent is one program under four names, and every command of busybox is a link to busybox.
 
+mod dynamic;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,6 +76,14 @@ pub enum Error {
         /// Why.
         source: elf::Error,
     },
+    /// It is unknown what a dynamic program needs.
+    #[error("cannot tell what {} needs", program.display())]
+    Dependencies {
+        /// The program on the build host.
+        program: PathBuf,
+        /// Why.
+        source: elf::Error,
+    },
     /// No shell to pack.
     #[error("cannot find busybox at {}: run `apt-get install busybox-static`, or set busybox.path", .0.display())]
     NoBusybox(PathBuf),
@@ -120,6 +130,8 @@ pub struct Image {
     pub tree: Tree,
     /// The agent's bytes.
     pub agent: Vec<u8>,
+    /// The flasher's bytes, if it is in the image.
+    pub flasher: Option<Vec<u8>>,
     /// Lines such as that nobody can log in.
     pub notes: Vec<String>,
 }
@@ -139,11 +151,12 @@ impl Image {
         add_host_key(&mut tree, spec, &mut notes)?;
         add_certificates(&mut tree, spec, &mut notes)?;
         add_settings(&mut tree, spec, date)?;
+        let flasher = dynamic::add_all(&mut tree, spec)?;
         spec.files.iter().try_for_each(|file| add_file(&mut tree, file))?;
         for link in &spec.symlinks {
             tree.symlink(&link.link, &link.target)?;
         }
-        Ok(Self { tree, agent, notes })
+        Ok(Self { tree, agent, flasher, notes })
     }
 
     /// Archives and compresses the tree; large files go into an archive of their own, whose

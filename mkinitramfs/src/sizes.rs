@@ -18,12 +18,14 @@ struct Line {
 const COMPONENTS: &[(&str, &str)] = &[
     ("agent", "/init"),
     ("busybox", "/bin/"),
+    ("flasher", "/sbin/flasher"),
+    ("shared libraries", "/lib"),
     ("CA certificates", "/etc/stage2/roots.pem"),
     ("authorized keys", "/root/.ssh/"),
     ("everything else", "/"),
 ];
 
-/// Shows what each component takes, unpacked and as its share of the compressed ramdisk.
+/// Shows what each component that is there takes, unpacked and as its share of the compressed ramdisk.
 ///
 /// The shares are estimated: each component is compressed alone and fast, and the results are
 /// scaled to the size of the whole.
@@ -55,6 +57,7 @@ fn lines(tree: &Tree, initramfs_bytes: usize) -> Vec<Line> {
     COMPONENTS
         .iter()
         .zip(alone)
+        .filter(|(_, (bytes, _))| *bytes > 0)
         .map(|((name, _), (bytes, packed))| Line { name, bytes, packed_bytes: share(packed) })
         .collect()
 }

@@ -32,6 +32,12 @@ pub struct ImageSpec {
     pub busybox: BusyboxSpec,
     /// The machines' own key for ssh.
     pub ssh: SshSpec,
+    /// The flasher, a dynamic program; becomes `/sbin/flasher`.
+    pub flasher: Option<PathBuf>,
+    /// More dynamic programs of the build host. Each gets its own path in the image, and with it
+    /// come its interpreter and every library that it needs.
+    #[serde(rename = "binary-deps")]
+    pub binary_deps: Vec<PathBuf>,
     /// More files.
     pub files: Vec<FileSpec>,
     /// More symbolic links.
@@ -149,9 +155,10 @@ impl ImageSpec {
         let own = [&mut self.busybox.path];
         let listed = self.authorized_keys.iter_mut().chain(&mut self.ca_certificates);
         let sources = self.files.iter_mut().map(|file| &mut file.source);
+        let single = self.kernel.source.iter_mut().chain(&mut self.flasher);
         let ssh = self.ssh.host_key.iter_mut().chain(&mut self.ssh.host_certificate);
-        let optional = ssh.chain(&mut self.kernel.source);
-        for path in own.into_iter().chain(listed).chain(sources).chain(optional) {
+        let single = single.chain(ssh);
+        for path in own.into_iter().chain(listed).chain(sources).chain(single) {
             *path = directory.join(&path);
         }
         self
@@ -225,6 +232,8 @@ mod tests {
             kernel = { profile = "vm", source = "linux.tar.xz" }
             busybox = { path = "busybox", applets = ["sh"] }
             ssh = { host_key = "host", host_certificate = "host-cert.pub" }
+            flasher = "flasher"
+            binary-deps = ["/usr/bin/mstflint"]
             files = [{ source = "motd", target = "/etc/motd" }]
             symlinks = [{ link = "/bin/bash", target = "sh" }]
         "#;
@@ -252,6 +261,8 @@ mod tests {
                 host_key: Some(directory.path().join("host")),
                 host_certificate: Some(directory.path().join("host-cert.pub")),
             },
+            flasher: Some(directory.path().join("flasher")),
+            binary_deps: vec!["/usr/bin/mstflint".into()],
             files: vec![file],
             symlinks: vec![SymlinkSpec { link: "/bin/bash".into(), target: "sh".into() }],
         };

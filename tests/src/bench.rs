@@ -10,6 +10,7 @@ pub mod boot;
 pub mod debian;
 pub mod download;
 pub mod figure;
+pub mod flash;
 pub mod memory;
 pub mod nginx;
 pub mod payload;

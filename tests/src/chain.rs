@@ -4,10 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use agent_types::params::MROM;
 use anyhow::Context as _;
 
 use crate::certificate::Presented;
 use crate::document::{self, Artifact, InitrdForm};
+use crate::flash::PARTITIONS;
 use crate::image::Image;
 use crate::machine::{Card, Machine, UserNetwork, Wire};
 use crate::server::{BootServer, EpoxyHost};
@@ -30,6 +32,8 @@ pub const STAGE3_KERNEL: &str = "/sandbox/v1.0.0/stage3_debian/vmlinuz";
 pub const STAGE3_INITRAMFS: &str = "/sandbox/v1.0.0/stage3_debian/initramfs.cpio.zst";
 /// Where the program is that stage3 runs last.
 pub const SETUP: &str = "/sandbox/v1.0.0/stage3_debian/setup.sh";
+/// Where ROMs are, by model and host name.
+pub const ROMS: &str = "/sandbox/v1.0.0/roms";
 const STAGE1TO2: &str = "/sandbox/v1.0.0/stage2/stage1to2.ipxe";
 const STAGE2TO3: &str = "/sandbox/v1.0.0/stage3_debian/stage2to3.json";
 const STAGE3POST: &str = "/sandbox/v1.0.0/stage3_debian/stage3post.json";
@@ -51,6 +55,8 @@ pub enum Stage3 {
     Debian,
     /// Debian's kernel, and a root that says that it is there and ends.
     Minimal,
+    /// The image again, which updates the ROM of the machine's card.
+    RomUpdate,
 }
 
 /// Everything that a machine needs to boot from its card.
@@ -68,17 +74,21 @@ impl Chain {
         let server = BootServer::for_user_network(&image.authority, Presented::Good)?;
         let directory = tempfile::tempdir()?;
         let chain = Self { image, server, directory };
+        chain.serve_stage2()?;
+        chain.serve_host();
+        if stage3 == Stage3::RomUpdate {
+            chain.serve_rom_update()?;
+            return Ok(chain);
+        }
         let debian = Debian::prepare(say)?;
         let initramfs = chain.directory.path().join("initramfs");
         match stage3 {
             Stage3::Debian => {
                 debian.with_agent(&chain.image.agent, chain.image.authority.pem(), &initramfs)?;
             }
-            Stage3::Minimal => fs::write(&initramfs, minimal::packed()?)?,
+            Stage3::Minimal | Stage3::RomUpdate => fs::write(&initramfs, minimal::packed()?)?,
         }
-        chain.serve_stage2()?;
         chain.serve_stage3(&debian.kernel, initramfs)?;
-        chain.serve_host();
         Ok(chain)
     }
 
@@ -101,6 +111,14 @@ impl Chain {
         // iPXE of Debian speaks no HTTPS; whatever stage2 loads itself, it loads over HTTPS.
         let script = document::stage1to2_ipxe(&self.server.http_url(STAGE2), PROJECT, "");
         self.server.serve(STAGE1TO2, script).serve(STAGE2, self.image.vmlinuz.clone());
+        Ok(())
+    }
+
+    /// In place of stage3: the image of stage2, with the address of the ROMs on its command line.
+    fn serve_rom_update(&self) -> anyhow::Result<()> {
+        let kernel = Artifact::of_file(&self.server.https_url(STAGE2), &self.image.vmlinuz)?;
+        let cmdline = format!("net.ifnames=0 {MROM}={} {PARTITIONS}", self.server.https_url(ROMS));
+        self.server.serve(STAGE2TO3, document::kexec_into(&kernel, &cmdline));
         Ok(())
     }
 

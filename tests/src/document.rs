@@ -100,8 +100,6 @@ pub enum InitrdForm {
 /// command line.
 #[must_use]
 pub fn kexec(kernel: &Artifact, initramfs: &Artifact, cmdline: &str, form: InitrdForm) -> String {
-    let kargs: Vec<String> =
-        HANDED_ON.iter().map(|name| format!("{name}={{{{kargs `{name}`}}}}")).collect();
     let mut command =
         vec!["/sbin/kexec", "--force", "--command-line={{.vars.kargs}} {{.vars.cmdline}}"];
     command.extend(match form {
@@ -113,11 +111,33 @@ pub fn kexec(kernel: &Artifact, initramfs: &Artifact, cmdline: &str, form: Initr
         "v1": {
             "env": { "PATH": SEARCH_PATH },
             "files": { "vmlinuz": kernel.spec(), "initram": initramfs.spec() },
-            "vars": { "kargs": kargs, "cmdline": cmdline },
+            "vars": { "kargs": handed_on(), "cmdline": cmdline },
             "commands": ["# Run kexec using the downloaded initram and vmlinuz files.", command],
         }
     });
     format!("{document:#}\n")
+}
+
+/// The same for a `kernel` that has its initramfs inside.
+#[must_use]
+pub fn kexec_into(kernel: &Artifact, cmdline: &str) -> String {
+    let document = json!({
+        "v1": {
+            "files": { "vmlinuz": kernel.spec() },
+            "vars": { "kargs": handed_on(), "cmdline": cmdline },
+            "commands": [[
+                "/sbin/kexec",
+                "--force",
+                "--command-line={{.vars.kargs}} {{.vars.cmdline}}",
+                "{{.files.vmlinuz.name}}"
+            ]],
+        }
+    });
+    format!("{document:#}\n")
+}
+
+fn handed_on() -> Vec<String> {
+    HANDED_ON.iter().map(|name| format!("{name}={{{{kargs `{name}`}}}}")).collect()
 }
 
 /// A document that downloads a program and runs it with what it wants to know, as stage3 does last.

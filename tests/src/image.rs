@@ -17,11 +17,21 @@ use crate::operator::Operator;
 /// Names the agent to be packed; `make test` sets it.
 pub const AGENT: &str = "STAGE2_AGENT";
 
+/// Names the flasher to be packed; `make test` sets it.
+pub const FLASHER: &str = "STAGE2_FLASHER";
+
 /// Where cargo puts the agent below its target directory.
 const AGENT_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/agent";
+const FLASHER_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/flasher";
 
 /// The default image's specification.
 pub const SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mkinitramfs/stage2.toml");
+
+/// The kernel with a simulated card, a profile of `kernel-config/`.
+pub const NETDEVSIM: &str = "netdevsim";
+
+/// The default image with Debian's `flashrom` in it, which judges what a flasher wrote.
+const FLASHER_SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flasher.toml");
 
 /// A packed image, and the authority that it trusts.
 pub struct Image {
@@ -43,9 +53,27 @@ impl Image {
         if let Some(image) = &*packed {
             return Ok(Arc::clone(image));
         }
-        let image = Arc::new(Self::pack(&agent_under_test()?)?);
+        let agent = program_under_test(AGENT, AGENT_IN_TARGET, "a static agent: `make agent`")?;
+        let image = Arc::new(Self::pack(&agent)?);
         *packed = Some(Arc::clone(&image));
         Ok(image)
+    }
+
+    /// The same with the flasher that is to be tested, and Debian's `flashrom`; packed once per
+    /// program.
+    pub fn with_flasher_under_test() -> anyhow::Result<Arc<Self>> {
+        static PACKED: Mutex<Option<Arc<Image>>> = Mutex::new(None);
+        let mut packed = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = &*packed {
+            return Ok(Arc::clone(image));
+        }
+        let flasher = program_under_test(FLASHER, FLASHER_IN_TARGET, "a flasher: `make flasher`")?;
+        let flasher = flasher.to_str().context("expected the flasher's path to be UTF-8")?;
+        let directory = std::env::current_exe()?.with_extension("flasher-image");
+        let specification = FLASHER_SPECIFICATION.as_ref();
+        let extra = ["--flasher", flasher];
+        let image = Self::pack_into(&directory, specification, &agent_under_test()?, &extra)?;
+        Ok(Arc::clone(packed.insert(Arc::new(image))))
     }
 
     /// Packs the same with another default command line into `directory`, for firmware that passes
@@ -56,6 +84,21 @@ impl Image {
         let cache = Cache::from_environment();
         pack(SPECIFICATION.as_ref(), &self.agent, directory, &extra, &cache)?;
         Ok(directory.join("stage2_vmlinuz"))
+    }
+
+    /// The same image with the kernel of another profile: kernel and initramfs in one file.
+    pub fn with_kernel(&self, profile: &str) -> anyhow::Result<PathBuf> {
+        let vmlinuz = self.vmlinuz.with_file_name(format!("vmlinuz-{profile}"));
+        let flags = ["--profile", profile, "--cmdline", "console=ttyS0"].map(OsStr::new);
+        let words = ["mkinitramfs", "kernel"].map(OsStr::new).into_iter().chain(flags).chain([
+            OsStr::new("--initramfs"),
+            self.initramfs.as_os_str(),
+            OsStr::new("--output"),
+            vmlinuz.as_os_str(),
+        ]);
+        cli::run(Cli::try_parse_from(words)?, &Cache::from_environment())
+            .with_context(|| format!("cannot make a kernel of profile {profile}"))?;
+        Ok(vmlinuz)
     }
 
     /// Packs an image beside the running program, in place of the one that it packed last time.
@@ -123,20 +166,25 @@ pub fn pack(
 }
 
 fn agent_under_test() -> anyhow::Result<PathBuf> {
-    if let Some(agent) = std::env::var_os(AGENT) {
-        return Ok(agent.into());
+    program_under_test(AGENT, AGENT_IN_TARGET, "a static agent: `make agent`")
+}
+
+/// The program that `variable` names, or else the one at `place` below cargo's target directory.
+fn program_under_test(variable: &str, place: &str, what: &str) -> anyhow::Result<PathBuf> {
+    if let Some(program) = std::env::var_os(variable) {
+        return Ok(program.into());
     }
     let myself = std::env::current_exe()?;
-    let agent =
-        myself.ancestors().map(|place| place.join(AGENT_IN_TARGET)).find(|path| path.is_file());
-    match agent {
-        Some(agent) => {
+    let program =
+        myself.ancestors().map(|directory| directory.join(place)).find(|path| path.is_file());
+    match program {
+        Some(program) => {
             eprintln!(
-                "{AGENT} is not set: testing {}, whatever it was built from",
-                agent.display()
+                "{variable} is not set: testing {}, whatever it was built from",
+                program.display()
             );
-            Ok(agent)
+            Ok(program)
         }
-        None => bail!("expected {AGENT} to name a static agent: `make agent` builds one"),
+        None => bail!("expected {variable} to name {what} builds one"),
     }
 }

@@ -10,6 +10,7 @@ pub mod chain;
 pub mod command;
 pub mod console;
 pub mod document;
+pub mod flash;
 pub mod image;
 pub mod lab;
 pub mod machine;

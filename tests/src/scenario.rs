@@ -40,6 +40,11 @@ impl Scenario {
         Self::with_image(Image::under_test()?, presents)
     }
 
+    /// The same with the flasher in the image.
+    pub fn with_flasher() -> anyhow::Result<Self> {
+        Self::with_image(Image::with_flasher_under_test()?, Presented::Good)
+    }
+
     /// A machine with another image.
     pub fn with_image(image: Arc<Image>, presents: Presented) -> anyhow::Result<Self> {
         let server = BootServer::for_user_network(&image.authority, presents)?;

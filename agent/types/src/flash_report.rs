@@ -3,6 +3,10 @@
 //! With `--json` the flasher writes one [`FlashEvent`] per line; the last is
 //! [`FlashEvent::Report`]. The agent passes the report on to the boot server.
 
+mod listing;
+
+pub use listing::{Listing, WritableCard};
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -10,14 +14,25 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Sha256Digest;
 use crate::rom::{OptionRom, PciId, RomVersion};
 
+/// The environment variable that names a file to which the flasher adds its report, as a line of
+/// JSON: whoever runs a boot document's commands collects them there.
+pub const REPORTS_VARIABLE: &str = "FLASHER_REPORTS";
+
 /// How a run of the flasher ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum FlashOutcome {
     /// The card held the image already; nothing was written.
     AlreadyProgrammed,
+    /// The card has another ROM that is recent enough; nothing was written.
+    RecentEnough {
+        /// Its version.
+        present: RomVersion,
+    },
     /// The card holds the new image; it was read back.
     Programmed,
+    /// The card's own driver took the package; nothing of the card can be read back.
+    HandedOver,
     /// Nothing was written.
     Refused {
         /// Why not.
@@ -39,11 +54,20 @@ pub enum FlashOutcome {
 }
 
 impl FlashOutcome {
+    /// Must a person look at the card before it is erased again, or the machine restarted?
+    #[must_use]
+    pub const fn needs_operator(&self) -> bool {
+        matches!(self, Self::RolledBack { .. } | Self::Degraded { .. })
+    }
+
     /// Exit code of the program: 0 done, 3 refused, 4 rolled back, 5 degraded.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::AlreadyProgrammed | Self::Programmed => 0,
+            Self::AlreadyProgrammed
+            | Self::RecentEnough { .. }
+            | Self::Programmed
+            | Self::HandedOver => 0,
             Self::Refused { .. } => 3,
             Self::RolledBack { .. } => 4,
             Self::Degraded { .. } => 5,
@@ -55,7 +79,11 @@ impl fmt::Display for FlashOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AlreadyProgrammed => f.write_str("already programmed: nothing was written"),
+            Self::RecentEnough { present } => {
+                write!(f, "recent enough: the card has version {present}; nothing was written")
+            }
             Self::Programmed => f.write_str("programmed: the card holds the new image"),
+            Self::HandedOver => f.write_str("handed over: the card's driver took the package"),
             Self::Refused { why } => write!(f, "refused: {why}; nothing was written"),
             Self::RolledBack { why } => {
                 write!(f, "rolled back: {why}; the card holds what it held before")
@@ -144,6 +172,10 @@ pub enum FlashPhase {
     ReadAgain,
     /// The backup is stored.
     Backup,
+    /// The card is told to start its ROM.
+    Settings,
+    /// The card's driver works.
+    Driver,
     /// The header is erased: from now on firmware sees no ROM.
     InvalidateHeader,
     /// Everything but the header's first page is written.
@@ -165,6 +197,8 @@ impl fmt::Display for FlashPhase {
             Self::EraseBlocks => "erase blocks",
             Self::ReadAgain => "read again",
             Self::Backup => "backup",
+            Self::Settings => "settings",
+            Self::Driver => "driver",
             Self::InvalidateHeader => "invalidate header",
             Self::WriteBody => "write body",
             Self::CommitHeader => "commit header",
@@ -172,6 +206,17 @@ impl fmt::Display for FlashPhase {
             Self::RollBack => "roll back",
         })
     }
+}
+
+/// A component of a card that its own driver flashes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentVersion {
+    /// Its name.
+    pub name: String,
+    /// What was stored before.
+    pub before: Option<String>,
+    /// What is stored now.
+    pub after: Option<String>,
 }
 
 /// What one run did.
@@ -198,6 +243,9 @@ pub struct FlashReport {
     pub blocks_changed: usize,
     /// What took how long.
     pub phases: Vec<PhaseTime>,
+    /// Versions of components as the card's driver tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<ComponentVersion>,
 }
 
 /// One line of the flasher's output with `--json`.
@@ -267,6 +315,7 @@ mod tests {
             backup: None,
             blocks_changed: 0,
             phases: vec![PhaseTime { phase: FlashPhase::Read, millis: 7 }],
+            components: Vec::new(),
         }
     }
 

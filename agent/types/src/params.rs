@@ -21,6 +21,10 @@ pub const STAGE2: &str = "epoxy.stage2";
 pub const STAGE3: &str = "epoxy.stage3";
 /// The address for reports.
 pub const REPORT: &str = "epoxy.report";
+/// The directory of ROMs for this machine's network card.
+pub const MROM: &str = "epoxy.mrom";
+/// The address of the manifest of ROMs for a fleet's network cards.
+pub const ROM_MANIFEST: &str = "epoxy.rom_manifest";
 /// The boot server's name.
 pub const SERVER: &str = "epoxy.server";
 
@@ -102,6 +106,19 @@ pub const PARAMETERS: &[Parameter] = &[
         meaning: "Where the result of a boot attempt is reported",
     },
     Parameter {
+        name: MROM,
+        format: "URL",
+        default: "no ROM is written",
+        meaning: "In place of a boot: write `<URL>/<model>/<host name>.mrom` to the one network card \
+                  that can be written, report, and restart. Needs an image with the flasher",
+    },
+    Parameter {
+        name: ROM_MANIFEST,
+        format: "URL",
+        default: "no ROM is written",
+        meaning: "As `epoxy.mrom`, with a manifest that says which card gets which ROM",
+    },
+    Parameter {
         name: SERVER,
         format: "host name",
         default: "none",
@@ -126,11 +143,22 @@ pub struct BootParams {
     pub kargs: Kargs,
     /// Which parameter names the boot document; none: there is nothing to do.
     pub action: Option<Action>,
+    /// Cards get ROMs in place of a boot.
+    pub rom_update: Option<RomUpdate>,
     /// Which parameter names the address for reports. The document of [`Action::Stage1`] may be the
     /// first to give it a value.
     pub report: &'static str,
     /// The network.
     pub network: NetworkChoice,
+}
+
+/// Where ROMs for this machine's network cards are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RomUpdate {
+    /// [`MROM`]: below this address, by model and host name.
+    Directory(String),
+    /// [`ROM_MANIFEST`]: where the manifest at this address says.
+    Manifest(String),
 }
 
 /// The parameter that names the boot document.
@@ -158,10 +186,14 @@ impl BootParams {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let kargs = Kargs::of_machine(text);
-        // A parameter without a value names no document.
-        let is_given = |action: &Action| kargs.get(action.key()).is_some_and(|v| !v.is_empty());
+        // A parameter without a value names nothing.
+        let given = |key: &str| kargs.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
+        let is_given = |action: &Action| given(action.key()).is_some();
         Self {
             action: [Action::Stage1, Action::Stage2].into_iter().find(is_given),
+            rom_update: given(MROM)
+                .map(RomUpdate::Directory)
+                .or_else(|| given(ROM_MANIFEST).map(RomUpdate::Manifest)),
             report: REPORT,
             network: NetworkConfig::from_cmdline(&Cmdline::parse(text)),
             kargs,
@@ -192,10 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn an_update_is_asked_for_by_an_address() {
+        let update = |text: &str| BootParams::parse(text).rom_update;
+        assert_eq!(update("epoxy.stage2=u epoxy.mrom="), None);
+        let directory = RomUpdate::Directory("d".to_owned());
+        assert_eq!(update("epoxy.mrom=d epoxy.rom_manifest=m"), Some(directory));
+        assert_eq!(update("epoxy.rom_manifest=m"), Some(RomUpdate::Manifest("m".to_owned())));
+    }
+
+    #[test]
     fn every_parameter_has_one_row_in_the_table() {
         let table = markdown_table();
         assert_eq!(table.lines().count(), PARAMETERS.len() + 2);
-        for name in NETWORK.iter().chain(&[STAGE1, STAGE2, STAGE3, REPORT, SERVER]) {
+        for name in
+            NETWORK.iter().chain(&[STAGE1, STAGE2, STAGE3, REPORT, MROM, ROM_MANIFEST, SERVER])
+        {
             let rows = table.lines().filter(|row| row.starts_with(&format!("| `{name}` |")));
             assert_eq!(rows.count(), 1, "{name}");
         }

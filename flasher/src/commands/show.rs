@@ -21,6 +21,7 @@ pub(super) fn list(output: &SharedOutput) -> Result<u8, Error> {
     let value = json!({
         "cards": cards.iter().map(card_value).collect::<Vec<Value>>(),
         "mtd": partitions,
+        "writable": target::writable(sysfs)?,
     });
     output.borrow_mut().result(&value, || {
         let mut lines: Vec<String> = cards.iter().map(card_line).collect();
@@ -48,6 +49,7 @@ fn card_line(card: &PciDevice) -> String {
             let tested = if tested { "" } else { ", untested" };
             format!("written by {backend:?}{tested}")
         }
+        Support::Mstflint => "written by mstflint, as mst:, untested".to_owned(),
         Support::NotWritable { why } => format!("not writable: {why}"),
     };
     let rom = card

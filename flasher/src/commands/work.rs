@@ -8,9 +8,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use agent_types::flash_report::{BackupSummary, FlashEvent, FlashReport};
+use agent_types::flash_report::{BackupSummary, FlashEvent};
 use serde_json::json;
 
+use super::report::finish;
 use super::{DIFFERS, Error, PROCFS, REFUSED, SYSFS, SharedOutput, read_file};
 use crate::chip::{Chip, FlashChip, Region, WriteProtection};
 use crate::cli;
@@ -49,11 +50,7 @@ fn open(output: &SharedOutput, arguments: &cli::Target, target: Target) -> Resul
         .limit(arguments.time_limit.map(Duration::from_secs))
         .on_message(move |message| listener.borrow_mut().library(message));
     #[cfg(feature = "dummy")]
-    let chip = chip.faults(crate::operation::Faults {
-        crash_at: arguments.faults.crash_at,
-        fail_at: arguments.faults.fail_at,
-        without_guards: arguments.faults.without_guards,
-    });
+    let chip = chip.faults(arguments.faults);
     Ok(Opened { target, chip, _unbound: unbound })
 }
 
@@ -133,17 +130,18 @@ pub(super) fn verify(
 pub(super) fn write(
     output: &SharedOutput,
     arguments: &cli::Write,
+    rom: &[u8],
     state_dir: &Path,
+    target: Target,
 ) -> Result<u8, Error> {
-    let rom = read_file(&arguments.rom)?;
-    let target = found(&arguments.target, Some(&rom))?;
     let card = target.card.ok_or_else(|| Error::UnknownCard(target.name.clone()))?;
     let wish = Wish {
-        image: Image::Rom(&rom),
+        image: Image::Rom(rom),
         region: arguments.region,
         card: &card,
         sha256: arguments.sha256,
         allow_downgrade: arguments.permissions.allow_downgrade,
+        minimum_version: arguments.minimum_version.as_ref(),
     };
     let store = Store::open(state_dir, &target.name)?;
     let opened = open(output, &arguments.target, target)?;
@@ -189,6 +187,7 @@ pub(super) fn restore(
         card: &card,
         sha256: None,
         allow_downgrade: true,
+        minimum_version: None,
     };
     let job = Job { wish, backup: None, permissions: wanted.permissions, store: &store };
     job.carry_out(output, opened)
@@ -254,13 +253,6 @@ impl Job<'_> {
     }
 }
 
-/// Says the report. Returns the exit code.
-fn finish(output: &SharedOutput, report: FlashReport) -> u8 {
-    let code = report.outcome.exit_code();
-    output.borrow_mut().event(&FlashEvent::Report(Box::new(report)));
-    code
-}
-
 fn has_efi_image(image: &Image<'_>) -> bool {
     let Image::Rom(bytes) = image else { return false };
     let rom = agent_types::rom::OptionRom::parse(bytes);
@@ -281,6 +273,11 @@ fn show(output: &SharedOutput, preview: &Preview) -> u8 {
             output
                 .borrow_mut()
                 .result(&value, || "up to date: nothing would be written".to_owned());
+            0
+        }
+        Decision::RecentEnough(present) => {
+            let value = json!({"decision": "recent-enough", "present": present});
+            output.borrow_mut().result(&value, || format!("recent enough: version {present}"));
             0
         }
         Decision::Refuse(why) => {
@@ -331,7 +328,7 @@ fn step_text(step: &Step) -> String {
 /// Sending a backup of some megabytes over a slow line, with retries.
 const HOOK_LIMIT: Duration = Duration::from_secs(600);
 
-fn run_hook(program: Option<&Path>, backup: &BackupSummary) -> Result<(), String> {
+pub(super) fn run_hook(program: Option<&Path>, backup: &BackupSummary) -> Result<(), String> {
     let Some(program) = program else { return Ok(()) };
     let name = PathBuf::from(program).display().to_string();
     let child = Command::new(program)

@@ -2,6 +2,7 @@ use super::*;
 use crate::chip::WriteProtection;
 use crate::fake::{BLOCK_BYTES, FakeChip, Fault};
 use agent_types::rom::Card;
+use agent_types::rom::sha256;
 use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
@@ -54,7 +55,14 @@ fn programmed(before: &[u8], rom: &[u8]) -> Vec<u8> {
 }
 
 fn wish<'a>(image: Image<'a>, card: &'a Card) -> Wish<'a> {
-    Wish { image, region: Some(REGION), card, sha256: None, allow_downgrade: false }
+    Wish {
+        image,
+        region: Some(REGION),
+        card,
+        sha256: None,
+        allow_downgrade: false,
+        minimum_version: None,
+    }
 }
 
 fn write(chip: &mut FakeChip, directory: &Path, image: Image<'_>) -> FlashReport {
@@ -184,6 +192,24 @@ fn an_older_rom_replaces_a_newer_one_only_when_asked_to() {
     assert_eq!(write_wish(&mut chip, directory.path(), wish).outcome, FlashOutcome::Programmed);
     let up = write(&mut chip, directory.path(), Image::Rom(&new));
     assert_eq!(up.outcome, FlashOutcome::Programmed);
+}
+
+#[test]
+fn a_rom_that_is_recent_enough_stays() {
+    let card = card();
+    let (present, new) = (versioned("3.9.0"), versioned("3.10.0"));
+    for (minimum, expected) in [
+        ("3.8", FlashOutcome::RecentEnough { present: "3.9.0".into() }),
+        ("3.9.0", FlashOutcome::RecentEnough { present: "3.9.0".into() }),
+        ("3.9.1", FlashOutcome::Programmed),
+    ] {
+        let mut chip = FakeChip::holding(chip_with(&present));
+        let minimum_version = minimum.into();
+        let wish =
+            Wish { minimum_version: Some(&minimum_version), ..wish(Image::Rom(&new), &card) };
+        let report = write_wish(&mut chip, directory().path(), wish);
+        assert_eq!(report.outcome, expected, "{minimum}");
+    }
 }
 
 #[test]

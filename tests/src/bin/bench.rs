@@ -1,6 +1,6 @@
 //! Measures the image and the agent against what people use in their place; see [`vmtest::bench`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -9,6 +9,7 @@ use vmtest::bench::boot::{Interval, Milestones, PHASES, WHOLE};
 use vmtest::bench::debian::Programs;
 use vmtest::bench::download::{Download, Fetched};
 use vmtest::bench::figure::{self, Figure, Table};
+use vmtest::bench::flash::{self, Flash, Job};
 use vmtest::bench::memory::smallest_mib;
 use vmtest::bench::payload::Payload;
 use vmtest::bench::ramdisk::{Contender, Ramdisks};
@@ -25,12 +26,18 @@ Nothing else should run meanwhile. The kernel and the peers' packages are kept i
 (~/.cache/stage2).
 
 Examples:
-  bench --agent target/x86_64-unknown-linux-gnu/ramdisk/agent
-  bench --agent output/agent --only boot --only memory --runs 1")]
+  bench --agent output/agent --flasher output/flasher --simulating-flasher target/release/flasher
+  bench … --only boot --only memory --runs 1")]
 struct Options {
     /// The agent to be measured: a static program
     #[arg(long, value_name = "FILE")]
     agent: PathBuf,
+    /// The flasher to be measured, as it is packed into an image
+    #[arg(long, value_name = "FILE")]
+    flasher: PathBuf,
+    /// The same, built with flashrom's simulated chip
+    #[arg(long, value_name = "FILE")]
+    simulating_flasher: PathBuf,
     /// Where bench.json goes
     #[arg(long, value_name = "DIR", default_value = "output")]
     output: PathBuf,
@@ -61,6 +68,8 @@ enum Measurement {
     Download,
     /// Pack the image again with another authorized key
     Repack,
+    /// On the host: write a ROM to a simulated chip
+    Flash,
 }
 
 fn main() -> ExitCode {
@@ -82,7 +91,7 @@ const FILE: &str = "bench.json";
 
 fn bench(options: &Options) -> anyhow::Result<Vec<Figure>> {
     let chosen = |measurement| options.only.is_empty() || options.only.contains(&measurement);
-    let bench = Bench::prepare(&options.agent, options.runs.into())?;
+    let bench = Bench::prepare(options)?;
     let mut figures = Vec::new();
     for measurement in Measurement::value_variants().iter().filter(|it| chosen(**it)) {
         say(&format!("bench: {measurement:?}"));
@@ -99,6 +108,8 @@ fn say(line: &str) {
 /// Everything that is measured, ready to run.
 struct Bench {
     agent: PathBuf,
+    flasher: PathBuf,
+    simulating_flasher: PathBuf,
     runs: usize,
     programs: Programs,
     ramdisks: Ramdisks,
@@ -108,14 +119,23 @@ struct Bench {
 }
 
 impl Bench {
-    fn prepare(agent: &Path, runs: usize) -> anyhow::Result<Self> {
+    fn prepare(options: &Options) -> anyhow::Result<Self> {
+        let Options { agent, flasher, simulating_flasher, runs, .. } = options;
         let programs = Programs::prepare(&say)?;
         let directory = tempfile::tempdir()?;
         say("bench: packing the ramdisks");
         let ramdisks = Ramdisks::pack(agent, &programs, directory.path())?;
         let payload = Payload::write(&ramdisks.kernel, &programs, directory.path())?;
-        let agent = agent.to_owned();
-        Ok(Self { agent, runs, programs, ramdisks, payload, _directory: directory })
+        Ok(Self {
+            agent: agent.clone(),
+            flasher: flasher.clone(),
+            simulating_flasher: simulating_flasher.clone(),
+            runs: (*runs).into(),
+            programs,
+            ramdisks,
+            payload,
+            _directory: directory,
+        })
     }
 
     fn measure(&self, measurement: Measurement) -> anyhow::Result<Vec<Figure>> {
@@ -123,11 +143,12 @@ impl Bench {
             Measurement::Boot => boot_figures(&self.boots("virtio-net-pci")?),
             Measurement::E1000e => e1000e_figures(&self.boots("e1000e")?),
             Measurement::Memory => self.memory()?,
-            Measurement::Size => self.sizes(),
+            Measurement::Size => self.sizes()?,
             Measurement::Resident => self.resident()?,
             Measurement::Ssh => self.ssh()?,
             Measurement::Download => self.download()?,
             Measurement::Repack => self.repack()?,
+            Measurement::Flash => self.flash()?,
         })
     }
 
@@ -160,7 +181,7 @@ impl Bench {
         Ok(figures)
     }
 
-    fn sizes(&self) -> Vec<Figure> {
+    fn sizes(&self) -> anyhow::Result<Vec<Figure>> {
         let ours = self.ramdisks.of(Contender::Ours);
         let peers = Contender::PEERS.into_iter().flat_map(|peer| {
             let theirs = self.ramdisks.of(peer);
@@ -172,13 +193,15 @@ impl Bench {
                 Figure::against(name, "bytes", &[ours as f64], peer.name(), &[theirs as f64])
             })
         });
+        let flasher = flash::added_bytes(&self.agent, &self.flasher)?;
         let limits = [
             ("initramfs, zstd -19", ours.compressed_bytes, INITRAMFS_LIMIT),
             ("stage2_vmlinuz", self.ramdisks.vmlinuz_bytes, VMLINUZ_LIMIT),
+            ("flasher in the initramfs", flasher, FLASHER_LIMIT),
         ];
         let limits = limits
             .map(|(name, bytes, limit)| Figure::within(name, "bytes", &[bytes as f64], limit));
-        peers.chain(limits).flatten().collect()
+        Ok(peers.chain(limits).flatten().collect())
     }
 
     fn resident(&self) -> anyhow::Result<Vec<Figure>> {
@@ -259,10 +282,34 @@ fn ssh_figures(ours: &[Server], peer: &[Server]) -> Vec<Figure> {
     figures.into_iter().flatten().collect()
 }
 
+impl Bench {
+    fn flash(&self) -> anyhow::Result<Vec<Figure>> {
+        let flash = Flash::prepare(&self.simulating_flasher)?;
+        let mut taken: Vec<(Job, f64)> = Vec::new();
+        for job in rotation(&Job::ALL, self.runs) {
+            let seconds = flash.seconds(job)?;
+            say(&format!("  {job:?}: {seconds:.2} s"));
+            taken.push((job, seconds));
+        }
+        let of = |wanted: Job| -> Vec<f64> {
+            taken.iter().filter(|(job, _)| *job == wanted).map(|(_, seconds)| *seconds).collect()
+        };
+        let figures = [
+            ("flash 5 % of a chip", Job::OurWrite, "flashrom -w", Job::TheirWrite),
+            ("flash what is there already", Job::OurIdentical, "flashrom -r", Job::TheirRead),
+        ];
+        let figures = figures.map(|(name, ours, peer, theirs)| {
+            Figure::against(name, "s", &of(ours), peer, &of(theirs))
+        });
+        Ok(figures.into_iter().flatten().collect())
+    }
+}
+
 /// What was promised, in seconds, bytes or KiB.
 const CARRIER_LIMIT: f64 = 0.3;
 const VMLINUZ_LIMIT: f64 = (8 << 20) as f64;
 const INITRAMFS_LIMIT: f64 = (4 << 20) as f64;
+const FLASHER_LIMIT: f64 = 1.5 * (1 << 20) as f64;
 const INIT_LIMIT: f64 = 3.0 * 1024.0;
 const BOOT_LIMIT: f64 = 12.0 * 1024.0;
 

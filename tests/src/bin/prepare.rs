@@ -4,16 +4,20 @@
 use clap::Parser;
 use mkinitramfs::cli::{self, Cli};
 use mkinitramfs::kernel::cache::Cache;
+use vmtest::image::NETDEVSIM;
 use vmtest::stage3::Debian;
 
-/// Build the kernel of stage2 and Debian's root, or find them in $STAGE2_CACHE (~/.cache/stage2).
+/// Build the kernel of stage2, one with a simulated card, and Debian's root, or find them in $STAGE2_CACHE (~/.cache/stage2).
 #[derive(Parser)]
 struct Options {}
 
 fn main() -> anyhow::Result<()> {
     let Options {} = Options::parse();
     let cache = Cache::from_environment();
-    cli::run(Cli::try_parse_from(["mkinitramfs", "kernel"])?, &cache)?;
+    let kernel = ["mkinitramfs", "kernel"];
+    cli::run(Cli::try_parse_from(kernel)?, &cache)?;
+    let with_simulated_card = kernel.into_iter().chain(["--profile", NETDEVSIM]);
+    cli::run(Cli::try_parse_from(with_simulated_card)?, &cache)?;
     Debian::prepare(&|line| println!("{line}"))?;
     Ok(())
 }

@@ -1,0 +1,89 @@
+//! What flashers that a boot document's commands start say about their cards.
+//!
+//! Each adds a line of JSON to a file whose name it finds in its environment.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use agent_types::flash_report::{FlashOutcome, FlashReport, REPORTS_VARIABLE};
+
+/// The reports of one attempt.
+#[derive(Debug)]
+pub(crate) struct FlashReports {
+    file: PathBuf,
+}
+
+impl FlashReports {
+    /// An empty collection in `dir`.
+    pub(crate) fn begin(dir: &Path) -> Self {
+        let file = dir.join("flash-reports");
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                log::warn!("cannot remove {}: {error}", file.display());
+            }
+            _ => {}
+        }
+        Self { file }
+    }
+
+    /// What commands find in their environment.
+    pub(crate) fn variable(&self) -> (String, String) {
+        (REPORTS_VARIABLE.to_owned(), self.file.display().to_string())
+    }
+
+    /// What was reported so far.
+    pub(crate) fn read(&self) -> Vec<FlashReport> {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// The reports as text behind the state of the document; nothing if there are none.
+pub(crate) fn shown(reports: &[FlashReport]) -> String {
+    if reports.is_empty() {
+        return String::new();
+    }
+    let json = serde_json::to_string_pretty(&serde_json::json!({ "flash": reports }));
+    format!("\n{}", json.unwrap_or_default())
+}
+
+/// How a card ended that a person must look at.
+pub(crate) fn card_for_an_operator(reports: Vec<FlashReport>) -> Option<(String, FlashOutcome)> {
+    let report = reports.into_iter().find(|report| report.outcome.needs_operator())?;
+    Some((report.card, report.outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(card: &str, outcome: &str) -> String {
+        format!(
+            r#"{{"outcome":"{outcome}","why":"w","restore_from":null,"card":"{card}","pci_id":null,
+               "programmer":"p","chip":null,"rom":null,"previous":null,"backup":null,
+               "blocks_changed":0,"phases":[]}}"#
+        )
+        .replace('\n', "")
+    }
+
+    #[test]
+    fn reports_are_those_of_this_attempt() {
+        let directory = tempfile::tempdir().unwrap();
+        let reports = FlashReports::begin(directory.path());
+        assert_eq!(reports.read(), []);
+        assert_eq!(shown(&reports.read()), "");
+        let (_, file) = reports.variable();
+        fs::write(
+            &file,
+            report("mtd:1", "programmed") + "\n" + &report("mtd:2", "degraded") + "\nx",
+        )
+        .unwrap();
+        let read = reports.read();
+        assert_eq!(read.len(), 2);
+        assert!(shown(&read).contains("\"outcome\": \"degraded\""), "{}", shown(&read));
+        let (card, _) = card_for_an_operator(read).unwrap();
+        assert_eq!(card, "mtd:2");
+        assert_eq!(FlashReports::begin(directory.path()).read(), []);
+    }
+}

@@ -1,0 +1,16 @@
+# The machine of vm.profile with a simulated card that devlink flashes: for tests.
+base.config
+boot.config
+initramfs.config
+process.config
+filesystem.config
+console.config
+efi.config
+time.config
+random.config
+net.config
+net-virtio.config
+kexec.config
+pstore.config
+netdevsim.config
+virtual.config
