@@ -8,7 +8,7 @@ const XID: u32 = 0x1234_5678;
 const NOW: Duration = Duration::from_secs(5);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
-/// How many damaged messages are read; takes about a second.
+/// How many damaged messages are read.
 const MESSAGES: u32 = 100_000;
 
 fn client() -> Client {
