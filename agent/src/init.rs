@@ -93,6 +93,7 @@ impl Machine {
 
     /// Waits for something to happen and does what follows from it, for ever.
     fn look_after(&mut self) -> ! {
+        warn_of(sys::let_go_of_program(), "cannot let go of what only the start needed");
         loop {
             self.wait();
             for event in self.what_happened() {
@@ -206,7 +207,7 @@ fn operator_could_log_in() -> bool {
 
 /// A machine without a policy is as strict as can be.
 fn console_shell() -> Shell {
-    match fs::read_to_string(POLICY) {
+    match fs::read(POLICY) {
         Ok(text) if policy::offers_console_shell(&text) => Shell::Always,
         _ => Shell::LastResort,
     }

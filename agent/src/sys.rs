@@ -2,7 +2,7 @@
 //!
 //! [`Linux`] is the real kernel, `FakeSystem` writes down what it was asked to do. This is the only
 //! file of the agent with `unsafe` code: rustix and nix have no `kexec_file_load(2)`, no
-//! `SIOCSIFFLAGS` and no real-time signals.
+//! `SIOCSIFFLAGS` and no real-time signals, and `madvise(2)` is never safe.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::convert::Infallible;
@@ -279,6 +279,33 @@ pub(crate) fn inherited_pipe(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: the descriptor is open (it has metadata) and is a pipe that nothing in this process
     // opened: std opens none, and the caller asks before it opens any.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The smallest page of every machine that we run on.
+const PAGE_BYTES: usize = 4096;
+
+/// Lets go of the pages of our own program; those that are needed come back by themselves.
+///
+/// The kernel maps sixteen pages around each one that is touched, and the start touches many: they
+/// would count as ours for as long as we run.
+pub(crate) fn let_go_of_program() -> io::Result<()> {
+    unsafe extern "C" {
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let begin = &raw const __executable_start;
+    // Whole pages only: what follows the code may be data.
+    let bytes = (&raw const etext).addr().saturating_sub(begin.addr()) & !(PAGE_BYTES - 1);
+    // SAFETY: the linker puts headers, constants and code between the two, which are mapped from the
+    // file, read-only, and never written: whatever is dropped is read again when it is touched.
+    let result = unsafe {
+        rustix::mm::madvise(begin.cast_mut().cast(), bytes, rustix::mm::Advice::LinuxDontNeed)
+    };
+    match result {
+        // There are holes between the parts; the parts are done all the same.
+        Err(rustix::io::Errno::NOMEM) => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 /// Time since the kernel started, the clock of all deadlines; it never jumps.
