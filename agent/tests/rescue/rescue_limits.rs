@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::ChannelMsg;
 use russh::client;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use rustix::process::{Pid, Signal, kill_process};
@@ -85,8 +86,9 @@ async fn a_client_that_takes_nothing_of_what_it_has_granted_is_given_up() {
     let key = Arc::new(PrivateKey::from_openssh(server.read("key")).unwrap());
     let key = PrivateKeyWithHashAlg::new(key, None);
     assert!(client.authenticate_publickey("root", key).await.unwrap().success());
-    let channel = client.channel_open_session().await.unwrap();
+    let mut channel = client.channel_open_session().await.unwrap();
     channel.exec(true, "cat /dev/zero").await.unwrap();
+    while !matches!(channel.wait().await.unwrap(), ChannelMsg::Data { .. }) {}
     // Nothing of the client runs from here on: this waits without its runtime.
     server.logged("logged out");
 }
