@@ -3,8 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use russh::ChannelMsg;
+use russh::client;
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::{Bounded, Server};
@@ -70,6 +74,33 @@ fn output_that_a_client_does_not_take_stays_with_its_program() {
     ssh.kill().unwrap();
     ssh.wait().unwrap();
     server.logged("logged out");
+}
+
+/// A client that grants more than the kernel buffers, and then takes nothing.
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_what_it_has_granted_is_given_up() {
+    let server = Server::start_with("", &["--patience", "10"]);
+    let config = client::Config { window_size: 1 << 30, ..client::Config::default() };
+    let address = ("127.0.0.1", server.port);
+    let mut client = client::connect(Arc::new(config), address, AnyServer).await.unwrap();
+    let key = Arc::new(PrivateKey::from_openssh(server.read("key")).unwrap());
+    let key = PrivateKeyWithHashAlg::new(key, None);
+    assert!(client.authenticate_publickey("root", key).await.unwrap().success());
+    let mut channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "cat /dev/zero").await.unwrap();
+    while !matches!(channel.wait().await.unwrap(), ChannelMsg::Data { .. }) {}
+    // Nothing of the client runs from here on: this waits without its runtime.
+    server.logged("logged out");
+}
+
+struct AnyServer;
+
+impl client::Handler for AnyServer {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
 }
 
 #[test]
