@@ -86,18 +86,7 @@ pub(crate) async fn run(
     over: impl Future<Output = Duration>,
 ) -> Result<(), Error> {
     let shown = || format!("[{}]", Argv(&redact_words(argv.0)));
-    let Some((program, arguments)) = argv.0.split_first() else {
-        return Err(Error::Empty { argv: shown() });
-    };
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        // Ours alone: its number means something else in the command.
-        .env_remove(watch::VARIABLE)
-        .envs(env.iter().map(|(key, value)| (key, value)))
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
+    let mut command = command(argv, env).ok_or_else(|| Error::Empty { argv: shown() })?;
     let mut copying = Copying::prepare(&mut command, output);
     // We are dispensable when memory is short; a flasher in the middle of a chip is not.
     let spawned = spawn::with_common_oom_score(|| command.spawn());
@@ -119,6 +108,20 @@ pub(crate) async fn run(
     }
     copying.finish().await;
     result
+}
+
+fn command(argv: Argv<'_>, env: &[(String, String)]) -> Option<Command> {
+    let (program, arguments) = argv.0.split_first()?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        // Ours alone: its number means something else in the command.
+        .env_remove(watch::VARIABLE)
+        .envs(env.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
+    Some(command)
 }
 
 /// A command and all that it started, without those who made a group of their own. Killed when

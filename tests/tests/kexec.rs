@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use vmtest::document::{Artifact, InitrdForm};
+use vmtest::document::{self, Artifact, InitrdForm};
 use vmtest::scenario::{HOST, Scenario};
 use vmtest::stage3::{Debian, minimal};
 
@@ -53,5 +53,24 @@ fn a_command_as_one_string_with_quotes_enters_the_kernel_too() -> anyhow::Result
     scenario.document(document.to_string());
     let mut vm = scenario.boot()?;
     vm.expect(&format!("{} console=ttyS0 \"quoted words\"", minimal::GREETING))?;
+    Ok(())
+}
+
+#[test]
+fn a_kernel_that_a_failed_attempt_had_loaded_is_forgotten_by_the_next() -> anyhow::Result<()> {
+    let scenario = Scenario::new()?;
+    let debian = Debian::prepare(&|line| eprintln!("{line}"))?;
+    let kernel = Artifact::of_file(&scenario.server.https_url("/vmlinuz"), &debian.kernel)?;
+    scenario.server.serve("/vmlinuz", debian.kernel);
+    let load = ["/sbin/kexec", "-l", "{{.files.vmlinuz.name}}"];
+    let commands = [&load[..], &["/bin/busybox", "false"]];
+    scenario.document(document::commands(&[("vmlinuz", &kernel)], &commands));
+    let mut vm = scenario.boot()?;
+    vm.expect_in_order(&[
+        "loaded Linux 6.1",
+        "exit status 1; next try in 10s",
+        "forgot the kernel that an earlier attempt had loaded",
+        "boot document: ",
+    ])?;
     Ok(())
 }
