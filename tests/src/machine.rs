@@ -152,6 +152,10 @@ pub struct Machine {
     pub extra: Vec<OsString>,
 }
 
+/// The kernel's check whether the timer ticks goes wrong, and the kernel panics, where the host is too
+/// busy to emulate some ticks in time.
+const NO_TIMER_CHECK: &str = " no_timer_check";
+
 impl Machine {
     /// A machine that boots from its first network card.
     #[must_use]
@@ -207,7 +211,9 @@ impl Machine {
         add("-qmp", &joined("unix:", &sockets.join(CONTROL), ",server=on,wait=off"));
         if let Some(kernel) = &self.kernel {
             add("-kernel", kernel.as_ref());
-            add("-append", self.cmdline.as_ref());
+            let mut cmdline = self.cmdline.clone();
+            cmdline.push(NO_TIMER_CHECK);
+            add("-append", &cmdline);
         }
         if let Some(initramfs) = &self.initramfs {
             add("-initrd", initramfs.as_ref());
