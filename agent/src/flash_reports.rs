@@ -2,8 +2,9 @@
 //!
 //! Each adds a line of JSON to a file whose name it finds in its environment.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use agent_types::flash_report::{FlashOutcome, FlashReport, REPORTS_VARIABLE};
@@ -15,14 +16,12 @@ pub(crate) struct FlashReports {
 }
 
 impl FlashReports {
-    /// An empty collection in `dir`.
+    /// An empty collection in `dir`, which others may write to: the file is ours before any command
+    /// adds to it.
     pub(crate) fn begin(dir: &Path) -> Self {
         let file = dir.join("flash-reports");
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                log::warn!("cannot remove {}: {error}", file.display());
-            }
-            _ => {}
+        if let Err(error) = replace_with_empty(&file) {
+            log::warn!("cannot collect reports of flashers in {}: {error}", file.display());
         }
         Self { file }
     }
@@ -37,6 +36,14 @@ impl FlashReports {
         let text = fs::read_to_string(&self.file).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
+}
+
+fn replace_with_empty(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map(drop)
 }
 
 /// The reports as text behind the state of the document; nothing if there are none.

@@ -52,7 +52,8 @@ fn lines(tree: &Tree, initramfs_bytes: usize) -> Vec<Line> {
     let contents = COMPONENTS.iter().map(|(_, prefix)| contents_of(tree, prefix));
     let alone: Vec<(usize, usize)> =
         contents.map(|bytes| (bytes.len(), Compression::estimate(&bytes))).collect();
-    let sum: usize = alone.iter().map(|(_, packed)| packed).sum();
+    let is_there = |(bytes, _): &&(usize, usize)| *bytes > 0;
+    let sum: usize = alone.iter().filter(is_there).map(|(_, packed)| packed).sum();
     let share = |packed: usize| packed * initramfs_bytes / sum.max(1);
     COMPONENTS
         .iter()
