@@ -4,50 +4,27 @@
 //! answers with what to do. Whoever carries the orders out reports back with more events. After any
 //! failure there is an order or a time to wake up, and a line that says which and why.
 
+mod worker;
+
 use std::time::Duration;
 
 use agent_types::exit::BootExit;
 use log::Level;
 
+pub(crate) use self::worker::Role;
+use self::worker::{LONGEST_PAUSE, State, Worker};
 use crate::reap::End;
 use crate::sys::Reboot;
 use crate::watch::{Announcement, Word};
 
 /// Time to read why, on a console that the restart clears.
 const RESTART_DELAY: Duration = Duration::from_secs(10);
-/// A role that lived this long was healthy: its next failure is a first one.
-const HEALTHY_AFTER: Duration = Duration::from_secs(300);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// An operator's shell lives longer; one whose console has hung up reads the end of its input at once.
 const SHORTEST_SHELL: Duration = Duration::from_secs(1);
 /// The boot role announces its first step at once; loading it takes far less than this.
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(30);
 /// A killed process is gone at once, unless it hangs in the kernel.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
-/// With so many failures in a row the operator gets a shell.
-const HOPELESS: u32 = 5;
-
-/// What PID 1 keeps running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Fetches and enters the next kernel.
-    Boot,
-    /// Lets the operator in over the network.
-    Rescue,
-    /// Lets the operator in on the console when nothing else does.
-    Shell,
-}
-
-impl Role {
-    /// Its name on the command line and in the log.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Boot => "boot",
-            Self::Rescue => "rescue",
-            Self::Shell => "shell",
-        }
-    }
-}
 
 /// When there is a shell on the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,76 +67,6 @@ pub(crate) enum Order {
     Leave(Reboot),
     /// Tell the operator.
     Say(Level, String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Off,
-    Starting,
-    Running {
-        pid: u32,
-        since: Duration,
-    },
-    Pausing {
-        until: Duration,
-    },
-    /// Through, and running only for the network.
-    Resting {
-        pid: u32,
-    },
-    Done,
-}
-
-#[derive(Debug)]
-struct Worker {
-    role: Role,
-    state: State,
-    /// Failures in a row.
-    failures: u32,
-}
-
-impl Worker {
-    fn new(role: Role) -> Self {
-        Self { role, state: State::Off, failures: 0 }
-    }
-
-    fn start(&mut self) -> Order {
-        self.state = State::Starting;
-        Order::Start(self.role)
-    }
-
-    fn is(&self, process: u32) -> bool {
-        match self.state {
-            State::Running { pid, .. } | State::Resting { pid } => pid == process,
-            _ => false,
-        }
-    }
-
-    fn has_lived(&self, now: Duration, least: Duration) -> bool {
-        matches!(self.state, State::Running { since, .. } if now >= since + least)
-    }
-
-    /// Counts the failure and answers with the pause before the next start.
-    fn fail(&mut self, now: Duration) -> Duration {
-        if self.has_lived(now, HEALTHY_AFTER) {
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
-        let pause = pause_after(self.failures);
-        self.state = State::Pausing { until: now + pause };
-        pause
-    }
-
-    fn is_alive_or_promising(&self) -> bool {
-        let is_through = matches!(self.state, State::Off | State::Resting { .. } | State::Done);
-        !is_through && self.failures < HOPELESS
-    }
-}
-
-/// 1, 2, 4, … seconds.
-fn pause_after(failures: u32) -> Duration {
-    let seconds = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
-    Duration::from_secs(seconds).min(LONGEST_PAUSE)
 }
 
 /// By when the boot role must speak or be gone.
@@ -467,5 +374,4 @@ pub(crate) fn doing(way: Reboot) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "supervise_tests.rs"]
 mod tests;
