@@ -55,7 +55,7 @@ pub struct Lab {
     namespace: Namespace,
 }
 
-/// Runs a test in a lab; `test` is the test's own name. An ordinary user's test is run by a copy of
+/// Runs a test in a lab; `test` is the name that the test has in its program. An ordinary user's test is run by a copy of
 /// this program in a user namespace.
 pub fn run(
     test: &str,

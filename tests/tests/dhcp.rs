@@ -40,17 +40,17 @@ fn boots_by_dhcp(test: &str, network: &str) -> anyhow::Result<()> {
 
 #[test]
 fn the_autoconf_field_asks_for_dhcp() -> anyhow::Result<()> {
-    boots_by_dhcp("the_autoconf_field_asks_for_dhcp", "epoxy.ip=:::::eth0:dhcp")
+    boots_by_dhcp("dhcp::the_autoconf_field_asks_for_dhcp", "epoxy.ip=:::::eth0:dhcp")
 }
 
 #[test]
 fn an_empty_address_asks_for_dhcp() -> anyhow::Result<()> {
-    boots_by_dhcp("an_empty_address_asks_for_dhcp", "epoxy.ip=:::::eth0:off")
+    boots_by_dhcp("dhcp::an_empty_address_asks_for_dhcp", "epoxy.ip=:::::eth0:off")
 }
 
 #[test]
 fn without_an_answer_the_machine_says_so() -> anyhow::Result<()> {
-    lab::run("without_an_answer_the_machine_says_so", Dhcp::Off, |lab| {
+    lab::run("dhcp::without_an_answer_the_machine_says_so", Dhcp::Off, |lab| {
         let image = Image::under_test()?;
         let machine = Machine::new(MEMORY_MIB)
             .with_kernel(&image.vmlinuz, None, "epoxy.ip=dhcp epoxy.stage2=https://boot.lab.test/")
@@ -65,7 +65,7 @@ fn without_an_answer_the_machine_says_so() -> anyhow::Result<()> {
 fn without_anything_to_boot_the_operator_gets_a_shell_while_the_lease_is_kept() -> anyhow::Result<()>
 {
     lab::run(
-        "without_anything_to_boot_the_operator_gets_a_shell_while_the_lease_is_kept",
+        "dhcp::without_anything_to_boot_the_operator_gets_a_shell_while_the_lease_is_kept",
         Dhcp::On,
         |lab| {
             let image = Image::under_test()?;

@@ -8,7 +8,7 @@ use vmtest::vm::Vm;
 
 #[test]
 fn ipxe_gets_its_address_from_dnsmasq_and_finds_the_boot_server_by_name() -> anyhow::Result<()> {
-    let test = "ipxe_gets_its_address_from_dnsmasq_and_finds_the_boot_server_by_name";
+    let test = "lab::ipxe_gets_its_address_from_dnsmasq_and_finds_the_boot_server_by_name";
     lab::run(test, Dhcp::On, |lab| {
         let server = lab.server(&Authority::new()?, Presented::Good)?;
         server.add_host(EpoxyHost { name: lab::GUEST_NAME.to_owned(), ..EpoxyHost::default() });

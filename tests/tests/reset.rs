@@ -15,7 +15,7 @@ const DOCUMENT: &str = "/stage2to3.json";
 
 #[test]
 fn a_transfer_that_is_reset_is_fetched_on_from_there() -> anyhow::Result<()> {
-    lab::run("a_transfer_that_is_reset_is_fetched_on_from_there", Dhcp::Off, |lab| {
+    lab::run("reset::a_transfer_that_is_reset_is_fetched_on_from_there", Dhcp::Off, |lab| {
         let image = Image::under_test()?;
         let server = lab.server(&image.authority, Presented::Good)?;
         let stage2 = server.https_url(DOCUMENT);

@@ -1,0 +1,27 @@
+//! Machines in QEMU and what an operator sees of them, as one program: what waits for one machine leaves
+//! its time to another.
+
+mod card_lost;
+mod command_line;
+mod commands;
+mod consoles;
+mod dhcp;
+mod efi;
+mod evidence;
+mod failures;
+mod flash_boot;
+mod flash_devlink;
+mod flash_mtd;
+mod init_signals;
+mod ipxe_chain;
+mod kexec;
+mod lab;
+mod operator;
+mod processors;
+mod readme;
+mod reproducible;
+mod rescue;
+mod reset;
+mod server;
+mod stage3;
+mod tls;
