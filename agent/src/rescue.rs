@@ -30,6 +30,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::chain::Chain;
+use crate::sys::obey_terminal_signals;
 use addresses::Addresses;
 use host_key::HostKey;
 use options::{Server, Task};
@@ -51,6 +52,9 @@ fn exact(arguments: &[String]) -> Vec<OsString> {
 }
 
 fn perform(task: Task) -> Result<ExitCode, Box<dyn Error>> {
+    if !matches!(task, Task::Listen(_)) {
+        obey_terminal_signals()?;
+    }
     match task {
         Task::Help => std::io::stdout().write_all(options::HELP.as_bytes())?,
         Task::Listen(server) => run_async(listen(server))?,

@@ -184,6 +184,17 @@ impl System for Linux {
     }
 }
 
+/// Lets the signals of a terminal do again what they do by default: whoever started us in the
+/// background of a script has them ignored, and programs inherit that.
+pub(crate) fn obey_terminal_signals() -> io::Result<()> {
+    use signal::{SigHandler, Signal, signal};
+    for number in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP] {
+        // SAFETY: the default action runs no code of this process.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
+    Ok(())
+}
+
 /// `include/uapi/linux/kexec.h`
 const KEXEC_FILE_UNLOAD: libc::c_ulong = 1;
 const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 4;

@@ -47,7 +47,9 @@ impl Server {
     }
 
     fn run(root: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let mut agent = Command::new(AGENT);
+        // As from a script's background: its programs must hear their terminal all the same.
+        let mut agent = Command::new("env");
+        agent.args(["--ignore-signal=HUP,INT,QUIT,TSTP", AGENT]);
         agent.args(["rescue", "--listen", "127.0.0.1:0", "--name", NAME, "--root"]);
         agent.arg(root.path()).args(arguments);
         Self::from_command(root, &mut agent)
