@@ -11,7 +11,7 @@
 mod access;
 mod addresses;
 mod admission;
-mod authorized_keys;
+pub(crate) mod authorized_keys;
 mod connection;
 mod flow;
 mod forward;

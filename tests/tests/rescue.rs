@@ -16,6 +16,7 @@ use vmtest::image::{Image, SPECIFICATION};
 use vmtest::machine::{Machine, USER_NETWORK_GUEST};
 use vmtest::operator::{self, Access, Operator};
 use vmtest::scenario::Scenario;
+use vmtest::server::{Fault, Times};
 use vmtest::stage3::minimal;
 use vmtest::vm::Vm;
 
@@ -239,6 +240,31 @@ fn an_operator_holds_the_boot_mends_it_and_lets_it_go_on() -> anyhow::Result<()>
     vm.expect("entering the loaded kernel")?;
     vm.expect_in_order(&[minimal::GREETING, " epoxy.project=mended "])?;
     assert_eq!(scenario.server.reports(), [], "nothing has failed");
+    Ok(())
+}
+
+#[test]
+fn keys_from_the_network_let_operators_in_and_hold_nobody_up() -> anyhow::Result<()> {
+    // This image lets nobody in.
+    let (operator, scenario) = (Operator::new()?, Scenario::new()?);
+    scenario.document(document::commands(&[], &[&["/bin/echo", "hello from the document"]]));
+    let keys = fs::read(operator.public_key())?;
+    scenario.server.serve("/keys", &keys[..]).fault("/keys", Fault::Status(404), Times::Always);
+    let cmdline = format!(
+        "{} epoxy.ssh_keys={} epoxy.ssh_keys_sha256={}",
+        scenario.cmdline(),
+        scenario.server.https_url("/keys"),
+        document::sha256(&keys)
+    );
+    let mut vm = scenario.start(&machine(&scenario.image, &cmdline))?;
+    let access = operator.reach(&mut vm)?;
+    vm.expect("hello from the document")?;
+    vm.expect("the boot document ran to its end: the machine stays in rescue")?;
+    assert_eq!(access.run("echo in")?.status.code(), Some(255), "there are no keys yet");
+    vm.has_no("may log in")?;
+    scenario.server.heal("/keys");
+    vm.expect("ssh: 1 key from https://")?;
+    assert_eq!(access.ask("echo in; stat -c %a /run/stage2/authorized_keys")?, "in\n600\n");
     Ok(())
 }
 
