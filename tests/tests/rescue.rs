@@ -200,6 +200,12 @@ fn a_login_shows_what_the_machine_is_doing_and_why_it_stopped() -> anyhow::Resul
     let status: Value = serde_json::from_str(&access.ask("stage2 status --json")?)?;
     assert_eq!(status["last_error"]["message"], "[\"/bin/sh\" \"-c\" \"exit 7\"] : exit status 7");
     assert_eq!(status["boot_role"], "running", "{status}");
+    let report = scenario.server.reports().into_iter().next().context("no report")?;
+    let (host_key, known_hosts) = (report.ssh_host_key, report.ssh_known_hosts);
+    for (introduction, told) in [("host key", host_key), ("known_hosts:", known_hosts)] {
+        let said = format!("ssh: {introduction} {}", told.context("not told")?);
+        vm.console.from_start().expect(&said)?;
+    }
     Ok(())
 }
 
