@@ -16,6 +16,7 @@ use vmtest::bench::ramdisk::{Contender, Ramdisks};
 use vmtest::bench::repack::Repack;
 use vmtest::bench::resident::Resident;
 use vmtest::bench::rotation::rotation;
+use vmtest::bench::sftp::{self, Sftp, TRANSFERS, Transfer};
 use vmtest::bench::ssh::{Server, Servers};
 
 /// Measure the image and the agent against ramdisks and programs made of Debian's packages.
@@ -64,6 +65,8 @@ enum Measurement {
     Resident,
     /// The ssh server: first byte, memory; only as root
     Ssh,
+    /// On the host: files in and out by SFTP, more is better; only as root
+    Sftp,
     /// On the host: fetch and verify 1 GiB over HTTPS
     Download,
     /// Pack the image again with another authorized key
@@ -146,6 +149,7 @@ impl Bench {
             Measurement::Size => self.sizes()?,
             Measurement::Resident => self.resident()?,
             Measurement::Ssh => self.ssh()?,
+            Measurement::Sftp => self.sftp()?,
             Measurement::Download => self.download()?,
             Measurement::Repack => self.repack()?,
             Measurement::Flash => self.flash()?,
@@ -227,6 +231,29 @@ impl Bench {
             if contender == Contender::Ours { ours.push(server) } else { peer.push(server) }
         }
         Ok(ssh_figures(&ours, &peer))
+    }
+
+    fn sftp(&self) -> anyhow::Result<Vec<Figure>> {
+        if !Uid::effective().is_root() {
+            say("  left out: only root can start OpenSSH's server");
+            return Ok(vec![]);
+        }
+        let sftp = Sftp::start(&self.agent, &self.programs)?;
+        let figures: Vec<_> = TRANSFERS
+            .into_iter()
+            .map(|transfer| self.sftp_figure(&sftp, transfer))
+            .collect::<Result<_, _>>()?;
+        Ok(figures.into_iter().flatten().collect())
+    }
+
+    fn sftp_figure(&self, sftp: &Sftp, transfer: Transfer) -> anyhow::Result<Option<Figure>> {
+        let (mut ours, mut peer) = (Vec::new(), Vec::new());
+        for side in rotation(&[sftp::Side::Ours, sftp::Side::OpenSsh], self.runs) {
+            let speed = sftp.speed(side, transfer)?;
+            say(&format!("  {side:?}: {}: {speed:.0} MB/s", transfer.name));
+            if side == sftp::Side::Ours { ours.push(speed) } else { peer.push(speed) }
+        }
+        Ok(Figure::against(transfer.name, "MB/s", &ours, "sftp-server", &peer))
     }
 
     fn download(&self) -> anyhow::Result<Vec<Figure>> {
