@@ -108,6 +108,7 @@ async fn introduce_by_address(host_key: &HostKey) -> Result<(), Box<dyn Error>> 
 
 fn tell(host_key: &HostKey, names: &[String]) -> Result<(), Box<dyn Error>> {
     log::info!("ssh: known_hosts: {}", host_key.known_hosts(names)?);
+    listener::let_go_of_start();
     Ok(())
 }
 

@@ -306,7 +306,12 @@ fn ssh_figures(ours: &[Server], peer: &[Server]) -> Vec<Figure> {
     let figures = rows.map(|(name, unit, pick)| {
         Figure::against(name, unit, &all(ours, pick), "dropbear", &all(peer, pick))
     });
-    figures.into_iter().flatten().collect()
+    let sessions = all(ours, |server| server.session_kib.into());
+    let limit = figure::median(&all(peer, |server| server.session_kib.into()));
+    let limit = limit.map(|kib| kib + RESCUE_MORE_KIB);
+    let within = limit
+        .and_then(|kib| Figure::within("rescue_resident: with a session", "KiB", &sessions, kib));
+    figures.into_iter().flatten().chain(within).collect()
 }
 
 impl Bench {
@@ -339,6 +344,8 @@ const INITRAMFS_LIMIT: f64 = (4 << 20) as f64;
 const FLASHER_LIMIT: f64 = 1.5 * (1 << 20) as f64;
 const INIT_LIMIT: f64 = 3.0 * 1024.0;
 const BOOT_LIMIT: f64 = 12.0 * 1024.0;
+/// What rescue may take more than dropbear.
+const RESCUE_MORE_KIB: f64 = 3.0 * 1024.0;
 
 #[derive(Clone, Copy)]
 enum Side {
