@@ -25,6 +25,7 @@ use crate::hold;
 use crate::kexec::{self, DOWNLOADS_VARIABLE};
 use crate::pid1::Pid1;
 use crate::report::{self, Outcome, Report};
+use crate::rescue;
 use crate::resolve::{self, AddKargs};
 use crate::retry::Transient;
 use crate::rom_update;
@@ -244,7 +245,13 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
             return;
         }
         self.watch.step("report", REPORT_LIMIT + MARGIN);
-        let report = Report { outcome, debug_config: state, evidence: self.evidence };
+        let introduction = rescue::introduction();
+        let report = Report {
+            outcome,
+            debug_config: state,
+            evidence: self.evidence,
+            introduction: &introduction,
+        };
         if let Err(error) = report::send(self.fetch, self.report, url, &report).await {
             log::warn!("{}", Chain(&error));
         }

@@ -5,6 +5,7 @@
 //! none of them: a command has loaded the next kernel, and PID 1 enters it.
 
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use agent_types::cmdline::{self, Cmdline};
 use agent_types::exit::BootExit;
 use agent_types::params::{Action, BootParams};
 use anyhow::Context as _;
+use futures_util::future::{FusedFuture as _, FutureExt as _};
 
 use crate::artifact::{self, FILE_LIMIT, Machine};
 use crate::attempt::{self, Attempt, Mode, Source};
@@ -29,6 +31,7 @@ use crate::policy::{POLICY, Policy};
 use crate::resolve::AddKargs;
 use crate::retry::{Backoff, Transient, Tries};
 use crate::screen::Consoles;
+use crate::ssh_keys;
 use crate::state::{self, Board};
 use crate::sys::{Linux, System as _};
 use crate::tls::{self, PACKED_ROOTS};
@@ -150,23 +153,35 @@ struct Boot<'a> {
 }
 
 impl Boot<'_> {
-    /// Follows the boot document, then stays if there is a DHCP lease to be kept.
+    /// Follows the boot document; then stays if there is a DHCP lease to be kept, or if operators
+    /// still wait for their keys.
     async fn run(&self, uplink: &mut Uplink) -> Course {
-        match self.follow(uplink).await {
-            Course::Ended(exit) if uplink.is_leased() && !leaves(exit) => {
-                self.rest(exit, uplink).await
+        if let Err(course) = self.bring_network_up(uplink).await {
+            return course;
+        }
+        let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
+        let fetch = Https::new(Settings::new(self.version, policy(), roots));
+        let mut keys = pin!(self.bring_ssh_keys(&fetch).fuse());
+        match beside(keys.as_mut(), self.follow(&fetch, uplink)).await {
+            Course::Ended(exit)
+                if !leaves(exit) && (uplink.is_leased() || !keys.is_terminated()) =>
+            {
+                beside(keys, self.rest(exit, uplink)).await
             }
             course => course,
         }
     }
 
-    async fn follow(&self, uplink: &mut Uplink) -> Course {
-        if let Err(course) = self.bring_network_up(uplink).await {
-            return course;
+    async fn bring_ssh_keys(&self, fetch: &Https) {
+        if let Some(keys) = &self.params.ssh_keys {
+            ssh_keys::bring(fetch, &Monotonic, keys, Path::new(ssh_keys::AUTHORIZED_KEYS)).await;
         }
+    }
+
+    async fn follow(&self, fetch: &Https, uplink: &mut Uplink) -> Course {
         let hostname = uplink.hostname().unwrap_or_default().to_owned();
         match source(self.params, &hostname) {
-            Some(source) => self.follow_boot_document(source, uplink).await,
+            Some(source) => self.follow_boot_document(fetch, source, uplink).await,
             None => {
                 log::warn!(
                     "nothing to boot: neither epoxy.stage1 nor epoxy.stage2 is on the kernel \
@@ -177,10 +192,12 @@ impl Boot<'_> {
         }
     }
 
-    /// Nothing is left to do but to renew the lease.
+    /// Nothing is left to do but what operators may need.
     async fn rest(&self, exit: BootExit, uplink: &mut Uplink) -> Course {
         self.operators.watch.over(exit, phase(exit));
-        log::info!("renewing the DHCP lease while an operator may need it");
+        if uplink.is_leased() {
+            log::info!("renewing the DHCP lease while an operator may need it");
+        }
         uplink.keep_during(self.operators.wishes.until(Wishes::is_retry_wanted)).await;
         Course::Anew
     }
@@ -210,9 +227,12 @@ impl Boot<'_> {
         }
     }
 
-    async fn follow_boot_document(&self, source: Source<'_>, uplink: &mut Uplink) -> Course {
-        let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
-        let fetch = Https::new(Settings::new(self.version, policy(), roots));
+    async fn follow_boot_document(
+        &self,
+        fetch: &Https,
+        source: Source<'_>,
+        uplink: &mut Uplink,
+    ) -> Course {
         let machine = Machine {
             dir: Path::new(DOWNLOADS),
             meminfo: Path::new(MEMINFO),
@@ -222,7 +242,7 @@ impl Boot<'_> {
             alive: &|within| self.operators.watch.step("fetch", within + MARGIN),
         };
         let attempt = Attempt {
-            fetch: &fetch,
+            fetch,
             clock: &Monotonic,
             machine: &machine,
             watch: self.operators.watch,
@@ -264,6 +284,19 @@ impl Boot<'_> {
                 return course;
             }
         }
+    }
+}
+
+/// Does `work`, and something else meanwhile.
+async fn beside<T>(other: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
+    let never = async {
+        other.await;
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = never => match never {},
     }
 }
 

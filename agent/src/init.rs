@@ -11,6 +11,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::{Child, ExitCode};
 
+use agent_types::cmdline::Cmdline;
+use agent_types::params::SSH_KEYS;
+
 use crate::chain::Chain;
 use crate::console;
 use crate::kmsg::{self, Readers};
@@ -59,7 +62,8 @@ struct Machine {
 
 impl Machine {
     fn new(signals: Signals) -> Self {
-        let supervisor = Supervisor::new(operator_could_log_in());
+        // Nobody could say yet whether an operator could log in.
+        let supervisor = Supervisor::new(false);
         Self { system: Linux, signals, supervisor, announcements: None }
     }
 
@@ -77,6 +81,7 @@ impl Machine {
     }
 
     fn start_roles(&mut self) {
+        self.supervisor = Supervisor::new(operator_could_log_in());
         let orders = self.supervisor.begin(console_shell());
         self.carry_out(orders);
     }
@@ -199,10 +204,16 @@ fn asked(received: Received) -> Option<Event> {
     }
 }
 
-/// Rescue makes sense only with a key that opens it.
+/// Rescue makes sense only with a key that opens it: of the image, or from the network.
 fn operator_could_log_in() -> bool {
     let has_keys = fs::metadata(AUTHORIZED_KEYS).is_ok_and(|keys| keys.len() > 0);
-    has_keys && crate::role_named(Role::Rescue.name()).is_some()
+    (has_keys || gets_keys()) && crate::role_named(Role::Rescue.name()).is_some()
+}
+
+fn gets_keys() -> bool {
+    let cmdline = fs::read(CMDLINE).unwrap_or_default();
+    let cmdline = String::from_utf8_lossy(&cmdline);
+    Cmdline::parse(&cmdline).value_of(SSH_KEYS).is_some_and(|url| !url.is_empty())
 }
 
 /// A machine without a policy is as strict as can be.

@@ -47,6 +47,7 @@ mod shell;
 mod signals;
 mod size;
 mod spawn;
+mod ssh_keys;
 mod state;
 mod status;
 mod supervise;

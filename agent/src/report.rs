@@ -47,6 +47,8 @@ pub(crate) struct Report<'a> {
     pub(crate) debug_config: &'a str,
     /// What is left of earlier boots.
     pub(crate) evidence: &'a Evidence,
+    /// How operators know this machine when they log in; more fields.
+    pub(crate) introduction: &'a [(&'static str, String)],
 }
 
 /// Posts the report to `url`, the value of the parameter `key`.
@@ -58,10 +60,10 @@ pub(crate) async fn send(
 ) -> Result<(), Error> {
     let url = url.ok_or_else(|| Error::NoAddress(key.to_owned()))?;
     let message = report.outcome.to_string();
-    let evidence = report.evidence.fields();
+    let more = [report.introduction, &report.evidence.fields()].concat();
     let own = [("message", message.as_str()), ("debug.config", report.debug_config)];
     let fields: Vec<_> =
-        own.into_iter().chain(evidence.iter().map(|(name, text)| (*name, text.as_str()))).collect();
+        own.into_iter().chain(more.iter().map(|(name, text)| (*name, text.as_str()))).collect();
     fetch.post_form(url, &fields).await?;
     report.evidence.arrived();
     log::info!("reported to {}", shown_text(url));

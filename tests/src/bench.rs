@@ -18,4 +18,5 @@ pub mod ramdisk;
 pub mod repack;
 pub mod resident;
 pub mod rotation;
+pub mod sftp;
 pub mod ssh;

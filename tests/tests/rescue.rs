@@ -8,13 +8,16 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 use vmtest::certificate::Presented;
 use vmtest::command;
-use vmtest::document;
+use vmtest::document::{self, InitrdForm};
 use vmtest::image::{Image, SPECIFICATION};
 use vmtest::machine::{Machine, USER_NETWORK_GUEST};
 use vmtest::operator::{self, Access, Operator};
 use vmtest::scenario::Scenario;
+use vmtest::server::{Fault, Times};
+use vmtest::stage3::minimal;
 use vmtest::vm::Vm;
 
 /// Enough for the agent, and little enough to be used up soon.
@@ -173,6 +176,101 @@ fn a_full_root_file_system_keeps_nobody_out() -> anyhow::Result<()> {
     let copy = directory.path().join("passwd");
     access.copy(&[], "root@127.0.0.1:/etc/passwd", &copy.display().to_string())?;
     assert!(fs::read_to_string(copy)?.starts_with("root:"));
+    Ok(())
+}
+
+#[test]
+fn a_login_shows_what_the_machine_is_doing_and_why_it_stopped() -> anyhow::Result<()> {
+    let rescue = Rescue::shared()?;
+    let scenario = Scenario::with_image(Arc::clone(&rescue.image), Presented::Good)?;
+    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", "exit 7"]]));
+    let mut vm = scenario.start(&rescue.machine(&scenario.cmdline()))?;
+    let access = rescue.operator.reach(&mut vm)?;
+    vm.expect("next try in 10s")?;
+    let screen = interactive(&access)?;
+    for line in [
+        "stage2 0.1.0 on mlab1.stage2.test, up ",
+        "\r\n  phase   ",
+        " ago: [\"/bin/sh\" \"-c\" \"exit 7\"] : exit status 7\r\n",
+        "\r\n  address eth0 192.168.0.2/24\r\n",
+        "\r\n`stage2 --help` tells what you can do: ",
+    ] {
+        assert_eq!(screen.matches(line).count(), 1, "{line:?} in {screen:?}");
+    }
+    let status: Value = serde_json::from_str(&access.ask("stage2 status --json")?)?;
+    assert_eq!(status["last_error"]["message"], "[\"/bin/sh\" \"-c\" \"exit 7\"] : exit status 7");
+    assert_eq!(status["boot_role"], "running", "{status}");
+    let report = scenario.server.reports().into_iter().next().context("no report")?;
+    let (host_key, known_hosts) = (report.ssh_host_key, report.ssh_known_hosts);
+    for (introduction, told) in [("host key", host_key), ("known_hosts:", known_hosts)] {
+        let said = format!("ssh: {introduction} {}", told.context("not told")?);
+        vm.console.from_start().expect(&said)?;
+    }
+    Ok(())
+}
+
+/// What an operator sees who logs in and out again.
+fn interactive(access: &Access) -> anyhow::Result<String> {
+    let mut ssh = access.client("ssh");
+    ssh.args(["-tt", "root@127.0.0.1"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut session = ssh.spawn()?;
+    session.stdin.take().context("no input")?.write_all(b"exit\n")?;
+    let output = session.wait_with_output()?;
+    anyhow::ensure!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+fn an_operator_holds_the_boot_mends_it_and_lets_it_go_on() -> anyhow::Result<()> {
+    let rescue = Rescue::shared()?;
+    let scenario = Scenario::with_image(Arc::clone(&rescue.image), Presented::Good)?;
+    // The first attempt waits for the operator, who has not been faster then.
+    let wait = "[ -e /tmp/go ] || { mkfifo /tmp/go; echo rea''dy; read word </tmp/go; }";
+    let document = scenario.minimal_stage3("console=ttyS0", InitrdForm::OneWord)?;
+    let mut document: Value = serde_json::from_str(&document)?;
+    let commands = document["v1"]["commands"].as_array_mut().context("no commands")?;
+    commands.insert(0, json!(["/bin/sh", "-c", wait]));
+    scenario.document(document.to_string());
+    let mut vm = scenario.start(&rescue.machine(&scenario.cmdline()))?;
+    let access = rescue.operator.reach(&mut vm)?;
+    vm.expect("ready")?;
+    access.ask("stage2 hold; echo >/tmp/go")?;
+    vm.expect("held by the operator before /sbin/kexec: `stage2 resume` lets the boot go on")?;
+    let status: Value = serde_json::from_str(&access.ask("stage2 status --json")?)?;
+    assert_eq!((&status["phase"], &status["held"]), (&json!("hold"), &json!(true)), "{status}");
+    let said = access.ask("stage2 set epoxy.project=mended")?;
+    assert!(said.contains("set: it counts from `stage2 resume` on"), "{said}");
+    vm.has_no("entering the loaded kernel")?;
+    access.ask("stage2 resume")?;
+    vm.expect("beginning anew, as the operator wishes")?;
+    vm.expect("entering the loaded kernel")?;
+    vm.expect_in_order(&[minimal::GREETING, " epoxy.project=mended "])?;
+    assert_eq!(scenario.server.reports(), [], "nothing has failed");
+    Ok(())
+}
+
+#[test]
+fn keys_from_the_network_let_operators_in_and_hold_nobody_up() -> anyhow::Result<()> {
+    // This image lets nobody in.
+    let (operator, scenario) = (Operator::new()?, Scenario::new()?);
+    scenario.document(document::commands(&[], &[&["/bin/echo", "hello from the document"]]));
+    let keys = fs::read(operator.public_key())?;
+    scenario.server.serve("/keys", &keys[..]).fault("/keys", Fault::Status(404), Times::Always);
+    let cmdline = format!(
+        "{} epoxy.ssh_keys={} epoxy.ssh_keys_sha256={}",
+        scenario.cmdline(),
+        scenario.server.https_url("/keys"),
+        document::sha256(&keys)
+    );
+    let mut vm = scenario.start(&machine(&scenario.image, &cmdline))?;
+    let access = operator.reach(&mut vm)?;
+    vm.expect("hello from the document")?;
+    vm.expect("the boot document ran to its end: the machine stays in rescue")?;
+    assert_eq!(access.run("echo in")?.status.code(), Some(255), "there are no keys yet");
+    vm.has_no("may log in")?;
+    scenario.server.heal("/keys");
+    vm.expect("ssh: 1 key from https://")?;
+    assert_eq!(access.ask("echo in; stat -c %a /run/stage2/authorized_keys")?, "in\n600\n");
     Ok(())
 }
 

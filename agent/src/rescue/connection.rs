@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::host_key::{self, HostKey};
-use super::listener::canonical;
+use super::listener::{self, canonical};
 use super::options::Server;
 use crate::chain::Chain;
 use visitor::Visitor;
@@ -92,6 +92,7 @@ async fn until_the_end(
     mut session: RunningSession<Visitor>,
     programs: watch::Receiver<usize>,
 ) {
+    listener::let_go_of_start();
     let handle = session.handle();
     tokio::select! {
         end = &mut session => return log_end(source, "logged out", end),

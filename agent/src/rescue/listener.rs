@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use super::admission::{Admission, Login, Number};
 use super::options::Server;
 use crate::chain::Chain;
+use crate::sys;
 
 const SSH: u16 = 22;
 
@@ -106,6 +107,14 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// A role and its sessions last long, and most of the program is for their start: addresses, keys,
+/// the key exchange, processes.
+pub(crate) fn let_go_of_start() {
+    if let Err(error) = sys::let_go_of_program() {
+        log::debug!("ssh: cannot let go of the program: {error}");
+    }
+}
+
 struct House {
     server: Server,
     host_key: String,
@@ -180,6 +189,7 @@ impl House {
 
     /// Why it may not, if so.
     fn log_in(&self, number: Number) -> Option<&'static str> {
+        let_go_of_start();
         self.strangers.borrow_mut().remove(&number);
         match self.admission.borrow_mut().log_in(number) {
             Login::Welcome => None,

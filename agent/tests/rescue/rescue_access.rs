@@ -143,11 +143,18 @@ fn keys_are_refused_for_what_their_line_says_and_the_log_tells_who_came() {
         assert_eq!(server.ssh().arg("true").code(), Some(255), "{lines}");
         server.logged(logged);
     }
+    let from_somebody = |line: &str| {
+        let address = line.split_once("ssh: ").and_then(|(_, rest)| rest.split(' ').next());
+        address.is_some_and(|address| address.starts_with("127.0.0.1:"))
+    };
     server.authorize(&key);
     server.write("root/.ssh/revoked_keys", &key);
     assert_eq!(server.ssh().arg("true").code(), Some(255));
-    server.logged("ssh: 127.0.0.1:");
     server.logged("this key is revoked");
+    let log = server.log();
+    let refused: Vec<_> = log.lines().filter(|line| line.contains(" refused: ")).collect();
+    assert_eq!(refused.len(), 5, "{refused:?}");
+    assert!(refused.iter().all(|line| from_somebody(line)), "{refused:?}");
     server.write("root/.ssh/revoked_keys", "not a key");
     assert_eq!(server.ssh().arg("true").code(), Some(255));
     server.logged("all keys are refused");

@@ -25,6 +25,10 @@ pub const REPORT: &str = "epoxy.report";
 pub const MROM: &str = "epoxy.mrom";
 /// The address of the manifest of ROMs for a fleet's network cards.
 pub const ROM_MANIFEST: &str = "epoxy.rom_manifest";
+/// The address of operators' public keys.
+pub const SSH_KEYS: &str = "epoxy.ssh_keys";
+/// What those keys must be.
+pub const SSH_KEYS_SHA256: &str = "epoxy.ssh_keys_sha256";
 /// The boot server's name.
 pub const SERVER: &str = "epoxy.server";
 
@@ -119,6 +123,19 @@ pub const PARAMETERS: &[Parameter] = &[
         meaning: "As `epoxy.mrom`, with a manifest that says which card gets which ROM",
     },
     Parameter {
+        name: SSH_KEYS,
+        format: "https URL",
+        default: "the image's keys alone may log in",
+        meaning: "Where more keys are that may log in, as `authorized_keys` lists them; fetched \
+                  beside the boot, again and again until they are there",
+    },
+    Parameter {
+        name: SSH_KEYS_SHA256,
+        format: "64 hexadecimal digits",
+        default: "https alone proves the keys",
+        meaning: "The digest of that file; any other file is refused",
+    },
+    Parameter {
         name: SERVER,
         format: "host name",
         default: "none",
@@ -148,8 +165,19 @@ pub struct BootParams {
     /// Which parameter names the address for reports. The document of [`Action::Stage1`] may be the
     /// first to give it a value.
     pub report: &'static str,
+    /// More keys may log in.
+    pub ssh_keys: Option<SshKeys>,
     /// The network.
     pub network: NetworkChoice,
+}
+
+/// Where public keys of operators are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshKeys {
+    /// [`SSH_KEYS`].
+    pub url: String,
+    /// [`SSH_KEYS_SHA256`] as it was given: what is no digest must not count as none.
+    pub sha256: Option<String>,
 }
 
 /// Where ROMs for this machine's network cards are.
@@ -195,6 +223,7 @@ impl BootParams {
                 .map(RomUpdate::Directory)
                 .or_else(|| given(ROM_MANIFEST).map(RomUpdate::Manifest)),
             report: REPORT,
+            ssh_keys: given(SSH_KEYS).map(|url| SshKeys { url, sha256: given(SSH_KEYS_SHA256) }),
             network: NetworkConfig::from_cmdline(&Cmdline::parse(text)),
             kargs,
         }
@@ -233,12 +262,31 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_operators_have_an_address_and_maybe_a_digest() {
+        let keys = |text: &str| BootParams::parse(text).ssh_keys;
+        let at = |sha256: Option<&str>| {
+            Some(SshKeys { url: "u".to_owned(), sha256: sha256.map(str::to_owned) })
+        };
+        assert_eq!(keys("epoxy.ssh_keys= epoxy.ssh_keys_sha256=0a"), None);
+        assert_eq!(keys("epoxy.ssh_keys=u"), at(None));
+        assert_eq!(keys("epoxy.ssh_keys=u epoxy.ssh_keys_sha256=0a"), at(Some("0a")));
+    }
+
+    #[test]
     fn every_parameter_has_one_row_in_the_table() {
         let table = markdown_table();
         assert_eq!(table.lines().count(), PARAMETERS.len() + 2);
-        for name in
-            NETWORK.iter().chain(&[STAGE1, STAGE2, STAGE3, REPORT, MROM, ROM_MANIFEST, SERVER])
-        {
+        for name in NETWORK.iter().chain(&[
+            STAGE1,
+            STAGE2,
+            STAGE3,
+            REPORT,
+            MROM,
+            ROM_MANIFEST,
+            SERVER,
+            SSH_KEYS,
+            SSH_KEYS_SHA256,
+        ]) {
             let rows = table.lines().filter(|row| row.starts_with(&format!("| `{name}` |")));
             assert_eq!(rows.count(), 1, "{name}");
         }

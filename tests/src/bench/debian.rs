@@ -14,9 +14,18 @@ use sha2::{Digest as _, Sha256};
 use crate::{cache, command};
 
 /// What the peers are made of.
-const PACKAGES: &[&str] = &["busybox-static", "coreutils", "curl", "dropbear-bin", "kexec-tools"];
+const PACKAGES: &[&str] = &[
+    "busybox-static",
+    "coreutils",
+    "curl",
+    "dropbear-bin",
+    "kexec-tools",
+    "openssh-server",
+    "openssh-sftp-server",
+];
 
-const LIBRARIES: &[&str] = &["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"];
+/// Where libraries are installed.
+pub const LIBRARIES: &[&str] = &["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"];
 
 /// Loads the libraries of every dynamic program; programs know it by this path.
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
@@ -76,7 +85,9 @@ impl Programs {
         self.read(LOADER_FILE)
     }
 
-    fn on_host(&self, path: &str) -> PathBuf {
+    /// Where a file is on this host; `path` is where Debian installs it.
+    #[must_use]
+    pub fn on_host(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 }

@@ -16,6 +16,7 @@ use vmtest::bench::ramdisk::{Contender, Ramdisks};
 use vmtest::bench::repack::Repack;
 use vmtest::bench::resident::Resident;
 use vmtest::bench::rotation::rotation;
+use vmtest::bench::sftp::{self, Sftp, TRANSFERS, Transfer};
 use vmtest::bench::ssh::{Server, Servers};
 
 /// Measure the image and the agent against ramdisks and programs made of Debian's packages.
@@ -64,6 +65,8 @@ enum Measurement {
     Resident,
     /// The ssh server: first byte, memory; only as root
     Ssh,
+    /// On the host: files in and out by SFTP, more is better; only as root
+    Sftp,
     /// On the host: fetch and verify 1 GiB over HTTPS
     Download,
     /// Pack the image again with another authorized key
@@ -146,6 +149,7 @@ impl Bench {
             Measurement::Size => self.sizes()?,
             Measurement::Resident => self.resident()?,
             Measurement::Ssh => self.ssh()?,
+            Measurement::Sftp => self.sftp()?,
             Measurement::Download => self.download()?,
             Measurement::Repack => self.repack()?,
             Measurement::Flash => self.flash()?,
@@ -229,6 +233,29 @@ impl Bench {
         Ok(ssh_figures(&ours, &peer))
     }
 
+    fn sftp(&self) -> anyhow::Result<Vec<Figure>> {
+        if !Uid::effective().is_root() {
+            say("  left out: only root can start OpenSSH's server");
+            return Ok(vec![]);
+        }
+        let sftp = Sftp::start(&self.agent, &self.programs)?;
+        let figures: Vec<_> = TRANSFERS
+            .into_iter()
+            .map(|transfer| self.sftp_figure(&sftp, transfer))
+            .collect::<Result<_, _>>()?;
+        Ok(figures.into_iter().flatten().collect())
+    }
+
+    fn sftp_figure(&self, sftp: &Sftp, transfer: Transfer) -> anyhow::Result<Option<Figure>> {
+        let (mut ours, mut peer) = (Vec::new(), Vec::new());
+        for side in rotation(&[sftp::Side::Ours, sftp::Side::OpenSsh], self.runs) {
+            let speed = sftp.speed(side, transfer)?;
+            say(&format!("  {side:?}: {}: {speed:.0} MB/s", transfer.name));
+            if side == sftp::Side::Ours { ours.push(speed) } else { peer.push(speed) }
+        }
+        Ok(Figure::against(transfer.name, "MB/s", &ours, "sftp-server", &peer))
+    }
+
     fn download(&self) -> anyhow::Result<Vec<Figure>> {
         let download = Download::prepare(&self.agent)?;
         let (mut ours, mut peaks, mut peer) = (Vec::new(), Vec::new(), Vec::new());
@@ -279,7 +306,12 @@ fn ssh_figures(ours: &[Server], peer: &[Server]) -> Vec<Figure> {
     let figures = rows.map(|(name, unit, pick)| {
         Figure::against(name, unit, &all(ours, pick), "dropbear", &all(peer, pick))
     });
-    figures.into_iter().flatten().collect()
+    let sessions = all(ours, |server| server.session_kib.into());
+    let limit = figure::median(&all(peer, |server| server.session_kib.into()));
+    let limit = limit.map(|kib| kib + RESCUE_MORE_KIB);
+    let within = limit
+        .and_then(|kib| Figure::within("rescue_resident: with a session", "KiB", &sessions, kib));
+    figures.into_iter().flatten().chain(within).collect()
 }
 
 impl Bench {
@@ -312,6 +344,8 @@ const INITRAMFS_LIMIT: f64 = (4 << 20) as f64;
 const FLASHER_LIMIT: f64 = 1.5 * (1 << 20) as f64;
 const INIT_LIMIT: f64 = 3.0 * 1024.0;
 const BOOT_LIMIT: f64 = 12.0 * 1024.0;
+/// What rescue may take more than dropbear.
+const RESCUE_MORE_KIB: f64 = 3.0 * 1024.0;
 
 #[derive(Clone, Copy)]
 enum Side {

@@ -33,6 +33,10 @@ pub struct Report {
     pub previous_boot: Option<String>,
     /// A dead kernel's last words, if some are told.
     pub pstore: Option<String>,
+    /// The fingerprint of the machine's ssh host key, if it is told.
+    pub ssh_host_key: Option<String>,
+    /// The machine's line for `known_hosts`, if it is told.
+    pub ssh_known_hosts: Option<String>,
 }
 
 /// What the routes remember between requests.
@@ -86,6 +90,8 @@ impl Epoxy {
             debug_config: request.field("debug.config").unwrap_or_default().to_owned(),
             previous_boot: request.field("debug.previous_boot").map(str::to_owned),
             pstore: request.field("debug.pstore").map(str::to_owned),
+            ssh_host_key: request.field("debug.ssh_host_key").map(str::to_owned),
+            ssh_known_hosts: request.field("debug.ssh_known_hosts").map(str::to_owned),
         });
         Response::new(204, "")
     }

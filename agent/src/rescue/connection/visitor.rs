@@ -15,6 +15,7 @@ use super::{Ends, keys};
 use crate::rescue::access::{Access, Permissions, Refusal, USER, Visit};
 use crate::rescue::authorized_keys::Switch;
 use crate::rescue::flow::{Line, Output};
+use crate::rescue::listener;
 use crate::rescue::options::Server;
 use crate::rescue::program::{Program, Purpose, Session};
 use crate::rescue::terminal;
@@ -152,6 +153,7 @@ impl Visitor {
         };
         let line = Arc::clone(&open.line);
         open.program = Some(Program::start(&session, channel, ssh.handle(), line)?);
+        listener::let_go_of_start();
         Ok(())
     }
 }
