@@ -3,6 +3,8 @@
 OUTPUT          ?= output
 AUTHORIZED_KEYS ?=
 SPEC            ?= mkinitramfs/stage2.toml
+# Flavours of the image, such as `disk`.
+FLAVOUR         ?=
 # Anything but nothing: pack the flasher, too.
 FLASHER         ?=
 TARGET          := x86_64-unknown-linux-gnu
@@ -43,10 +45,10 @@ flasher:
 	RUSTFLAGS="-C relocation-model=static" \
 	    cargo build --locked --package flasher --profile ramdisk --target $(TARGET)
 
-image: deps agent $(if $(FLASHER),flasher) ## build the image: OUTPUT=DIR, AUTHORIZED_KEYS=FILE, SPEC=FILE, FLASHER=1
+image: deps agent $(if $(FLASHER),flasher) ## build the image: OUTPUT=DIR, AUTHORIZED_KEYS=FILE, SPEC=FILE, FLAVOUR=disk, FLASHER=1
 	cargo run --locked --quiet --package mkinitramfs -- build $(SPEC) \
 	    --agent $(AGENT) --output $(OUTPUT) \
-	    $(if $(FLASHER),--flasher $(FLASHER_PROGRAM)) \
+	    $(if $(FLASHER),--flasher $(FLASHER_PROGRAM)) $(addprefix --flavour ,$(FLAVOUR)) \
 	    $(if $(AUTHORIZED_KEYS),--authorized-keys $(AUTHORIZED_KEYS))
 
 demo: deps agent ## watch a machine boot from its iPXE ROM into stage2 and on into Debian

@@ -5,6 +5,7 @@
 //! tool uses. Without a command it is the message of the day, which a login shows too.
 
 mod arguments;
+mod chroot;
 mod command;
 mod fetch;
 mod inventory;
@@ -55,6 +56,8 @@ enum Error {
     Net(#[from] net::Error),
     #[error(transparent)]
     Fetch(#[from] fetch::Error),
+    #[error(transparent)]
+    Chroot(#[from] chroot::Error),
 }
 
 /// Does what the arguments ask for.
@@ -107,6 +110,7 @@ fn carry_out(request: Request, out: &mut impl Write) -> Result<(), Error> {
         Request::Kexec(_) => Ok(()),
         Request::Inventory(form) => Ok(inventory::show(form, out)?),
         Request::Net => net::show(out),
+        Request::Chroot(chroot) => Ok(chroot::enter(&mut Linux, &chroot)?),
         Request::Reboot => ask_pid1(Signal::Terminate),
         Request::PowerOff => ask_pid1(Signal::PowerOff),
     }

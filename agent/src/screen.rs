@@ -17,6 +17,8 @@ pub(crate) const MOST_LINES: usize = 14;
 const INDENT: usize = 10;
 /// An error's first lines tell what it is; the log has all of it.
 const MOST_LINES_OF_A_VALUE: usize = 4;
+/// Ends a value that was cut: where the rest is.
+const MORE: &str = " ... `stage2 log`";
 /// More addresses are shown by `stage2 net`.
 const MOST_ADDRESSES: usize = 3;
 
@@ -141,7 +143,8 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     if lines.len() > MOST_LINES_OF_A_VALUE {
         lines.truncate(MOST_LINES_OF_A_VALUE);
         if let Some(last) = lines.last_mut() {
-            *last = cut(&format!("{last} and more: `stage2 log`"), width);
+            let room = width.saturating_sub(MORE.len());
+            *last = cut(&format!("{}{MORE}", cut(last, room)), width);
         }
     }
     lines
@@ -239,6 +242,17 @@ stage2 0.1.0 on mlab1.stage2.test, up 3 min 5 s
   held    nothing is started or entered until `stage2 resume`
   set     epoxy.stage2=https://x/.../y";
         assert_eq!(screen(&status, 80).join("\n"), expected);
+    }
+
+    #[test]
+    fn a_value_that_is_cut_says_where_the_rest_is() {
+        for word in
+            ["word", "a_word_that_fills_nearly_all_of_a_line_of_a_console", &"x".repeat(500)]
+        {
+            let lines = wrap(&[word; 50].join(" "), WIDTH_IN_THE_LOG - INDENT);
+            assert!(lines.iter().all(|line| line.len() <= WIDTH_IN_THE_LOG - INDENT), "{lines:?}");
+            assert!(lines.last().unwrap().ends_with(" ... `stage2 log`"), "{lines:?}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use nix::libc;
 use nix::sys::signal;
 use nix::unistd::Pid;
 use rustix::fs::Timespec;
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::system::RebootCommand;
 use rustix::time::ClockId;
 
@@ -69,6 +69,14 @@ pub(crate) trait System {
     fn mount(&mut self, mount: &Mount) -> io::Result<()>;
     /// Unmounts a file system, `umount2(2)`.
     fn unmount(&mut self, target: &Path) -> io::Result<()>;
+    /// Takes the caller and its children out of what others mount from now on, `unshare(2)`.
+    fn own_mounts(&mut self) -> io::Result<()>;
+    /// Mounts what a device has on it.
+    fn mount_device(&mut self, device: &Path, target: &Path, fstype: &str) -> io::Result<()>;
+    /// Shows a directory, with all that is mounted below it, at another place too.
+    fn bind(&mut self, source: &Path, target: &Path) -> io::Result<()>;
+    /// Unmounts a file system; of one that [`System::bind`] has shown, whatever is below it, too.
+    fn unmount_all(&mut self, target: &Path) -> io::Result<()>;
     /// Writes all dirty pages to their devices, `sync(2)`.
     fn sync(&mut self);
     /// Names this machine, `sethostname(2)`.
@@ -112,6 +120,30 @@ impl System for Linux {
 
     fn unmount(&mut self, target: &Path) -> io::Result<()> {
         Ok(rustix::mount::unmount(target, UnmountFlags::empty())?)
+    }
+
+    fn own_mounts(&mut self) -> io::Result<()> {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        Ok(rustix::mount::mount_change("/", private)?)
+    }
+
+    fn mount_device(&mut self, device: &Path, target: &Path, fstype: &str) -> io::Result<()> {
+        let flags = MountFlags::empty();
+        Ok(rustix::mount::mount(device, target, fstype, flags, None)?)
+    }
+
+    fn bind(&mut self, source: &Path, target: &Path) -> io::Result<()> {
+        Ok(rustix::mount::mount_bind_recursive(source, target)?)
+    }
+
+    fn unmount_all(&mut self, target: &Path) -> io::Result<()> {
+        let table = std::fs::read_to_string("/proc/self/mounts")?;
+        let below = table.lines().rev().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+        for mounted in below.filter(|path| path.starts_with(target)) {
+            self.unmount(mounted)?;
+        }
+        Ok(())
     }
 
     fn sync(&mut self) {
@@ -338,6 +370,9 @@ mod fake {
     pub(crate) enum Call {
         Mount(&'static str),
         Unmount(PathBuf),
+        OwnMounts,
+        MountDevice(PathBuf, PathBuf),
+        Bind(PathBuf, PathBuf),
         Sync,
         SetHostname(String),
         SetClock(SystemTime),
@@ -370,6 +405,18 @@ mod fake {
             self.answer(Call::Mount(mount.target))
         }
         fn unmount(&mut self, target: &Path) -> io::Result<()> {
+            self.answer(Call::Unmount(target.to_owned()))
+        }
+        fn own_mounts(&mut self) -> io::Result<()> {
+            self.answer(Call::OwnMounts)
+        }
+        fn mount_device(&mut self, device: &Path, target: &Path, _: &str) -> io::Result<()> {
+            self.answer(Call::MountDevice(device.to_owned(), target.to_owned()))
+        }
+        fn bind(&mut self, source: &Path, target: &Path) -> io::Result<()> {
+            self.answer(Call::Bind(source.to_owned(), target.to_owned()))
+        }
+        fn unmount_all(&mut self, target: &Path) -> io::Result<()> {
             self.answer(Call::Unmount(target.to_owned()))
         }
         fn sync(&mut self) {

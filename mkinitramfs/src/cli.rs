@@ -9,10 +9,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::compress::Compression;
 use crate::cpio;
+use crate::flavour::Flavour;
 use crate::image::Image;
 use crate::kernel::cache::Cache;
 use crate::kernel::{Kernel, Request};
 use crate::output::{self, Output};
+use crate::packages::Packages;
 use crate::spec::{ImageSpec, KernelSpec};
 use crate::tree::Tree;
 use crate::{bzimage, cmdline, inspect, sizes};
@@ -70,6 +72,9 @@ struct BuildArgs {
     /// The flasher, a dynamic program that is packed with every library that it needs
     #[arg(long, value_name = "FILE")]
     flasher: Option<PathBuf>,
+    /// A flavour to add, beside those of the specification
+    #[arg(long, value_name = "NAME")]
+    flavour: Vec<Flavour>,
     /// Where the results go
     #[arg(long, value_name = "DIR", default_value = "output")]
     output: PathBuf,
@@ -103,6 +108,9 @@ struct KernelArgs {
     /// A .profile file of the kernel configuration directory
     #[arg(long, default_value = "vm")]
     profile: String,
+    /// A flavour of the image that it is for
+    #[arg(long, value_name = "NAME")]
+    flavour: Vec<Flavour>,
     /// The kernel's source [default: Debian's package linux-source-6.12]
     #[arg(long, value_name = "TARBALL|DIR")]
     source: Option<PathBuf>,
@@ -144,9 +152,14 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
     let spec = overridden(ImageSpec::read(&args.spec)?, args);
     let date = source_date()?;
     let notes = cmdline::check(&spec.cmdline)?;
-    let image = Image::collect(&spec, &args.agent, date)?;
+    let mut image = Image::collect(&spec, &args.agent, date)?;
+    for flavour in &spec.flavours {
+        let packages = Packages::ready(flavour.ingredients().packages, cache)?;
+        image.add_flavour(*flavour, &packages)?;
+    }
     let initramfs = image.initramfs(spec.compression, date, cache)?;
     let request = kernel_request(&spec.kernel, &args.fragments, initramfs.len(), date);
+    let request = request_for(&spec.flavours, &args.fragments, request);
     let vmlinuz = Kernel::ready(&request, cache)?.with_initramfs(&initramfs, &spec.cmdline)?;
     let mut output = Output::in_directory(&args.output)?;
     let archive = format!("stage2_initramfs.cpio{}", spec.compression.suffix());
@@ -158,7 +171,7 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
     }
     output.finish()?;
     notes.iter().chain(&image.notes).for_each(|note| println!("{note}"));
-    print!("{}", sizes::table(&image.tree, initramfs.len(), vmlinuz.len()));
+    print!("{}", sizes::table(&image.tree, &image.parts, initramfs.len(), vmlinuz.len()));
     let (directory, seconds) = (args.output.display(), started.elapsed().as_secs_f64());
     let programs = if image.flasher.is_some() { "agent, flasher" } else { "agent" };
     println!("{directory}: stage2_vmlinuz, {archive}, {programs} in {seconds:.1} s");
@@ -181,6 +194,7 @@ fn kernel(args: &KernelArgs, cache: &Cache) -> Result<()> {
     let initramfs = args.initramfs.as_deref().map(read).transpose()?.unwrap_or_default();
     let spec = KernelSpec { profile: args.profile.clone(), source: args.source.clone() };
     let request = kernel_request(&spec, &args.fragments, initramfs.len(), source_date()?);
+    let request = request_for(&args.flavour, &args.fragments, request);
     let kernel = Kernel::ready(&request, cache)?;
     let image = kernel.with_initramfs(&initramfs, &args.cmdline)?;
     if let Some(path) = &args.output {
@@ -209,6 +223,8 @@ fn overridden(mut spec: ImageSpec, args: &BuildArgs) -> ImageSpec {
     spec.authorized_keys.extend(args.authorized_keys.iter().cloned());
     spec.ca_certificates.extend(args.ca_certificates.iter().cloned());
     spec.cmdline = args.cmdline.clone().unwrap_or(spec.cmdline);
+    let more = args.flavour.iter().filter(|flavour| !spec.flavours.contains(flavour));
+    spec.flavours.extend(more.copied().collect::<Vec<_>>());
     spec.flasher = args.flasher.clone().or(spec.flasher);
     spec.kernel.source = args.source.clone().or(spec.kernel.source);
     spec
@@ -222,10 +238,18 @@ fn kernel_request(
 ) -> Request {
     Request {
         profile: fragments.kernel_config.join(format!("{}.profile", spec.profile)),
+        fragments: Vec::new(),
         source: spec.source.clone(),
         initramfs_bytes,
         date: date.into(),
     }
+}
+
+/// The kernel with what the flavours need.
+fn request_for(flavours: &[Flavour], directory: &FragmentsArg, request: Request) -> Request {
+    let fragment = |flavour: &Flavour| flavour.ingredients().kernel_fragment;
+    let fragments = flavours.iter().map(|it| directory.kernel_config.join(fragment(it))).collect();
+    Request { fragments, ..request }
 }
 
 fn source_date() -> Result<u32> {

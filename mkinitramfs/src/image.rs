@@ -4,6 +4,7 @@
 //! agent is one program under four names, and every command of busybox is a link to busybox.
 
 mod dynamic;
+mod flavour;
 
 use std::fs;
 use std::io;
@@ -13,8 +14,11 @@ use serde::Serialize;
 
 use crate::compress::{self, Compression};
 use crate::elf;
+use crate::flavour::Flavour;
 use crate::host_key::{self, HostKey};
 use crate::kernel::cache::Cache;
+use crate::packages::Packages;
+use crate::sizes::Part;
 use crate::spec::{FileSpec, ImageSpec};
 use crate::tree::{self, DeviceKind, Node, Tree};
 use crate::{archive_cache, certificates, cpio, keys};
@@ -134,6 +138,8 @@ pub struct Image {
     pub flasher: Option<Vec<u8>>,
     /// Lines such as that nobody can log in.
     pub notes: Vec<String>,
+    /// What the flavours brought.
+    pub parts: Vec<Part>,
 }
 
 impl Image {
@@ -156,7 +162,19 @@ impl Image {
         for link in &spec.symlinks {
             tree.symlink(&link.link, &link.target)?;
         }
-        Ok(Self { tree, agent, flasher, notes })
+        Ok(Self { tree, agent, flasher, notes, parts: Vec::new() })
+    }
+
+    /// Adds a flavour from its unpacked packages.
+    ///
+    /// # Errors
+    /// A program or a library is not in the packages, or its path is taken.
+    pub fn add_flavour(&mut self, flavour: Flavour, packages: &Packages) -> Result<(), Error> {
+        let ingredients = flavour.ingredients();
+        self.parts.push(flavour::add(&mut self.tree, ingredients, &packages.root)?);
+        let versions = packages.versions.join(", ");
+        self.notes.push(format!("flavour {}: {versions}", ingredients.name));
+        Ok(())
     }
 
     /// Archives and compresses the tree; large files go into an archive of their own, whose

@@ -76,6 +76,8 @@ pub enum Error {
 pub struct Request {
     /// A `.profile` file.
     pub profile: PathBuf,
+    /// More `.config` files.
+    pub fragments: Vec<PathBuf>,
     /// A tarball or a directory; `None` is Debian's package.
     pub source: Option<PathBuf>,
     /// How large the ramdisk is.
@@ -99,6 +101,7 @@ impl Kernel {
     /// The source, a tool or an option is missing, or the build fails.
     pub fn ready(request: &Request, cache: &Cache) -> Result<Self, Error> {
         let mut requests = Requests::read(&request.profile)?;
+        request.fragments.iter().try_for_each(|fragment| requests.add_file(fragment))?;
         requests.add("mkinitramfs", SLOT_FRAGMENT)?;
         tools::check(&std::env::var("PATH").unwrap_or_default())?;
         let source = {

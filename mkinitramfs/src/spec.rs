@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::compress::Compression;
+use crate::flavour::Flavour;
 
 /// Debian's package `busybox-static` puts it here.
 const BUSYBOX: &str = "/bin/busybox";
@@ -32,6 +33,8 @@ pub struct ImageSpec {
     pub busybox: BusyboxSpec,
     /// The machines' own key for ssh.
     pub ssh: SshSpec,
+    /// Groups of programs out of Debian's packages, each with what the kernel needs for it.
+    pub flavours: Vec<Flavour>,
     /// The flasher, a dynamic program; becomes `/sbin/flasher`.
     pub flasher: Option<PathBuf>,
     /// More dynamic programs of the build host. Each gets its own path in the image, and with it
@@ -232,6 +235,7 @@ mod tests {
             kernel = { profile = "vm", source = "linux.tar.xz" }
             busybox = { path = "busybox", applets = ["sh"] }
             ssh = { host_key = "host", host_certificate = "host-cert.pub" }
+            flavours = ["disk"]
             flasher = "flasher"
             binary-deps = ["/usr/bin/mstflint"]
             files = [{ source = "motd", target = "/etc/motd" }]
@@ -261,6 +265,7 @@ mod tests {
                 host_key: Some(directory.path().join("host")),
                 host_certificate: Some(directory.path().join("host-cert.pub")),
             },
+            flavours: vec![Flavour::Disk],
             flasher: Some(directory.path().join("flasher")),
             binary_deps: vec!["/usr/bin/mstflint".into()],
             files: vec![file],
@@ -275,6 +280,7 @@ mod tests {
             ("authorised_keys = []", "unknown field `authorised_keys`"),
             ("policy = { insecure = true }", "unknown field `insecure`"),
             ("compression = \"lzma\"", "unknown variant `lzma`"),
+            ("flavours = [\"tape\"]", "unknown variant `tape`, expected `disk`"),
             ("cmdline = 5", "invalid type: integer"),
             ("files = [{ source = \"a\" }]", "missing field `target`"),
             ("files = [{ source = \"a\", target = \"/a\", mode = 644 }]", "invalid type: integer"),

@@ -64,6 +64,8 @@ struct Shared {
 #[derive(Default)]
 struct Transcript {
     text: String,
+    /// The bytes as they came.
+    raw: Vec<u8>,
     /// Up to which byte the text had come at which time.
     arrivals: Vec<(usize, Duration)>,
     closed: bool,
@@ -81,7 +83,8 @@ impl Console {
             let mut plain = PlainText::default();
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = source.read(&mut buffer) {
-                writer.append(&plain.feed(&buffer[..count]), started.elapsed());
+                let bytes = &buffer[..count];
+                writer.append(&plain.feed(bytes), bytes, started.elapsed());
             }
             writer.lock().closed = true;
             writer.changed.notify_all();
@@ -134,6 +137,12 @@ impl Console {
         self.shared.lock().text.lines().map(str::to_owned).collect()
     }
 
+    /// Every byte so far, as a terminal gets them.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        self.shared.lock().raw.clone()
+    }
+
     /// The next complete line; `None` when the console is closed or `bound` is over.
     pub fn next_line(&mut self, bound: Duration) -> Option<Found> {
         let (found, end) = self.wait(bound, "\n").ok()?;
@@ -180,8 +189,9 @@ impl Shared {
         self.transcript.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append(&self, text: &str, at: Duration) {
+    fn append(&self, text: &str, raw: &[u8], at: Duration) {
         let mut transcript = self.lock();
+        transcript.raw.extend_from_slice(raw);
         transcript.text += text;
         let end = transcript.text.len();
         transcript.arrivals.push((end, at));

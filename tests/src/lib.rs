@@ -18,6 +18,7 @@ pub mod operator;
 pub mod qmp;
 pub mod scenario;
 pub mod server;
+pub mod shell;
 pub mod stage3;
 pub mod terminal;
 pub mod timeline;

@@ -8,6 +8,7 @@ use vmtest::document::{self, Artifact, InitrdForm};
 use vmtest::image::Image;
 use vmtest::machine::{Card, Machine};
 use vmtest::scenario::{HOST, Scenario};
+use vmtest::shell::answer;
 use vmtest::stage3::minimal;
 use vmtest::vm::Vm;
 
@@ -33,21 +34,6 @@ fn with_a_shell(scenario: &Scenario, script: &str, more: &str) -> anyhow::Result
     commands.insert(0, json!(["/bin/sh", "-c", format!("{script}; {SHELL}")]));
     scenario.document(document.to_string());
     scenario.boot()
-}
-
-/// Types a command and returns what comes until it has ended, with its exit status.
-fn answer(vm: &mut Vm, command: &str) -> anyhow::Result<(String, i32)> {
-    // What is typed is echoed, so the marks are written another way there.
-    vm.type_line(&format!("echo be''gin; {command}; echo en''d $?"))?;
-    vm.expect("begin\n")?;
-    let from = vm.console.lines().len();
-    vm.expect("end ")?;
-    let end = vm.expect("\n")?.line;
-    let lines = vm.console.lines();
-    let begin = lines[..from].iter().rposition(|line| line == "begin").unwrap();
-    let upto = lines.iter().rposition(|line| *line == end).unwrap();
-    let status = end.replace("end ", "").trim().parse()?;
-    Ok((lines[begin + 1..upto].join("\n"), status))
 }
 
 /// The JSON that a command answers with.

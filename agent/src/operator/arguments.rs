@@ -40,6 +40,8 @@ pub(super) enum Request {
     Inventory(Form),
     /// The network.
     Net,
+    /// Enter an installed system.
+    Chroot(Chroot),
     /// Restart.
     Reboot,
     /// Turn off.
@@ -81,6 +83,14 @@ pub(super) struct Fetch {
     pub(super) output: Option<String>,
 }
 
+/// A visit to an installed system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chroot {
+    pub(super) device: String,
+    /// Nothing is a shell.
+    pub(super) command: Vec<String>,
+}
+
 /// Why the command line is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UsageError {
@@ -109,7 +119,9 @@ impl Request {
             _ => {}
         }
         let command = command::named(name).ok_or_else(|| UsageError::Command(name.clone()))?;
-        if rest.iter().any(|word| word == "--help" || word == "-h") {
+        // What follows the device is another command's.
+        let own = if name == "chroot" { rest.get(..1).unwrap_or_default() } else { rest };
+        if own.iter().any(|word| word == "--help" || word == "-h") {
             return Ok(Self::HelpFor(command));
         }
         Words { command: command.name, rest: rest.iter() }.request()
@@ -139,6 +151,7 @@ impl Words<'_> {
             }
             "set" => self.set(),
             "fetch" => self.fetch(),
+            "chroot" => self.chroot(),
             "plan" => self.alone(Request::Plan),
             "hold" => self.alone(Request::Hold),
             "resume" => self.alone(Request::Resume),
@@ -192,6 +205,17 @@ impl Words<'_> {
         }
         let url = url.ok_or(UsageError::Missing { command: "fetch", what: "a URL" })?;
         Ok(Request::Fetch(Fetch { url, sha256, output }))
+    }
+
+    fn chroot(mut self) -> Result<Request, UsageError> {
+        match self.rest.next() {
+            None => Err(UsageError::Missing { command: "chroot", what: "a device" }),
+            Some(word) if word.starts_with('-') => Err(unexpected(self.command, word)),
+            Some(device) => {
+                let command = self.rest.cloned().collect();
+                Ok(Request::Chroot(Chroot { device: device.clone(), command }))
+            }
+        }
     }
 
     /// The value behind `=`, or the next word.
@@ -255,6 +279,11 @@ mod tests {
         Request::Fetch(Fetch { url, sha256, output: output.map(str::to_owned) })
     }
 
+    fn chroot(command: &[&str]) -> Request {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        Request::Chroot(Chroot { device: "/dev/vda1".to_owned(), command })
+    }
+
     #[test]
     fn every_command_is_understood() {
         let digest = "0".repeat(64);
@@ -280,6 +309,8 @@ mod tests {
             (&["kexec", "-e", "--help"], Request::Kexec(vec!["-e".into(), "--help".into()])),
             (&["inventory", "--json"], Request::Inventory(Form::Json)),
             (&["net"], Request::Net),
+            (&["chroot", "/dev/vda1"], chroot(&[])),
+            (&["chroot", "/dev/vda1", "ls", "--help"], chroot(&["ls", "--help"])),
             (&["reboot"], Request::Reboot),
             (&["poweroff"], Request::PowerOff),
         ] {
@@ -302,6 +333,11 @@ mod tests {
             (&["plan", "b"], "expected nothing behind plan, got \"b\": see `stage2 plan --help`"),
             (&["set"], "expected KEY=VALUE behind set, got nothing: see `stage2 set --help`"),
             (&["fetch"], "expected a URL behind fetch, got nothing: see `stage2 fetch --help`"),
+            (
+                &["chroot"],
+                "expected a device behind chroot, got nothing: see `stage2 chroot --help`",
+            ),
+            (&["chroot", "-x"], "unknown option -x of chroot: see `stage2 chroot --help`"),
             (
                 &["fetch", "u", "-o"],
                 "expected a file name behind fetch, got nothing: see `stage2 fetch --help`",

@@ -113,6 +113,19 @@ The file appears under its name when it is complete and verified, not before.",
         details: "Shows what the kernel knows now, whoever has set it up.",
     },
     Command {
+        name: "chroot",
+        operands: "DEVICE [COMMAND...]",
+        about: "enter an installed system, to mend it",
+        details: "\
+Mounts the root on the device, what its /etc/fstab names by device or UUID, and
+dev, proc, sys and run; then runs the command in it, or a shell. Others do not
+see the mounts, and they end with it. Needs an image of the flavour disk.
+
+Examples:
+  stage2 chroot /dev/sda2
+  vgchange -ay; stage2 chroot /dev/vg/root update-grub",
+    },
+    Command {
         name: "reboot",
         operands: "",
         about: "restart the machine",

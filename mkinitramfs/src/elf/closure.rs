@@ -40,7 +40,11 @@ pub struct Needed {
 
 /// Where libraries without a RUNPATH are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SearchPath(Vec<PathBuf>);
+pub struct SearchPath {
+    /// What programs call `/`.
+    root: PathBuf,
+    directories: Vec<PathBuf>,
+}
 
 impl SearchPath {
     /// This host's.
@@ -49,12 +53,38 @@ impl SearchPath {
         let mut directories = Vec::new();
         read_conf(Path::new(LD_SO_CONF), DEEPEST_INCLUDE, &mut directories);
         directories.extend(DEFAULT_DIRECTORIES.iter().map(PathBuf::from));
-        Self(directories)
+        Self { root: "/".into(), directories }
     }
 
-    /// These directories.
-    pub fn new(directories: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self(directories.into_iter().collect())
+    /// The usual directories of another root: nothing of this host's is found.
+    #[must_use]
+    pub fn below(root: &Path) -> Self {
+        let search = Self { root: root.to_owned(), directories: Vec::new() };
+        let directories = DEFAULT_DIRECTORIES.iter().map(|path| search.inside(Path::new(path)));
+        Self { directories: directories.collect(), ..search }
+    }
+
+    /// Where a path that a program knows is on this host; paths below the root are known already.
+    fn inside(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix("/") {
+            Ok(relative) if !path.starts_with(&self.root) => self.root.join(relative),
+            _ => path.to_owned(),
+        }
+    }
+
+    /// The same, through a link from `/` on, as packages have it to their interpreter.
+    fn real(&self, path: &Path) -> PathBuf {
+        let found = self.inside(path);
+        match fs::read_link(&found) {
+            Ok(target) if target.is_absolute() => self.inside(&target),
+            _ => found,
+        }
+    }
+
+    /// The path as programs know it.
+    fn shown(&self, path: &Path) -> String {
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        Path::new("/").join(relative).display().to_string()
     }
 }
 
@@ -94,7 +124,7 @@ pub fn closure(program: &Path, search: &SearchPath) -> Result<Vec<Needed>, Error
             libraries.insert(name, found);
         }
     }
-    Ok(placed(interpreter, libraries))
+    Ok(placed(interpreter, libraries, search))
 }
 
 impl Found {
@@ -115,11 +145,17 @@ fn find(name: &str, own: &[PathBuf], search: &SearchPath) -> Option<Found> {
     let within = |directories: &[PathBuf]| {
         directories.iter().map(|directory| directory.join(name)).find(is_ours)
     };
-    within(own).map(Found::ByObject).or_else(|| within(&search.0).map(Found::ByInterpreter))
+    let own: Vec<PathBuf> = own.iter().map(|directory| search.inside(directory)).collect();
+    let by_interpreter = || within(&search.directories).map(Found::ByInterpreter);
+    within(&own).map(Found::ByObject).or_else(by_interpreter)
 }
 
 /// Gives every file its place in the image.
-fn placed(interpreter: Option<String>, libraries: BTreeMap<String, Found>) -> Vec<Needed> {
+fn placed(
+    interpreter: Option<String>,
+    libraries: BTreeMap<String, Found>,
+    search: &SearchPath,
+) -> Vec<Needed> {
     let c_library = libraries.get(C_LIBRARY).and_then(|found| found.path().parent());
     let home = c_library.map(Path::to_owned);
     let mut needed: Vec<Needed> = libraries
@@ -130,11 +166,11 @@ fn placed(interpreter: Option<String>, libraries: BTreeMap<String, Found>) -> Ve
                 (Found::ByInterpreter(_), Some(home)) => home.join(name),
                 (Found::ByObject(path) | Found::ByInterpreter(path), _) => path,
             };
-            Needed { target: target.display().to_string(), source }
+            Needed { target: search.shown(&target), source }
         })
         .collect();
     if let Some(target) = interpreter {
-        needed.push(Needed { source: target.clone().into(), target });
+        needed.push(Needed { source: search.real(Path::new(&target)), target });
     }
     needed.sort();
     needed
@@ -247,7 +283,7 @@ mod tests {
     fn a_library_of_another_directory_moves_to_the_c_library() {
         let directory = program(&[]);
         let mut search = SearchPath::of_host();
-        search.0.push(directory.path().join("lib"));
+        search.directories.push(directory.path().join("lib"));
         let needed = closure(&directory.path().join("main"), &search).unwrap();
         let place = |name: &str| {
             let it = needed.iter().find(|needed| needed.source.ends_with(name)).unwrap();
@@ -265,7 +301,7 @@ mod tests {
         let mut search = SearchPath::of_host();
         let error = closure(&main, &search).unwrap_err().to_string();
         assert_eq!(error, format!("cannot find liba.so, which {} needs", main.display()));
-        search.0.push(directory.path().join("lib"));
+        search.directories.push(directory.path().join("lib"));
         let error = closure(&main, &search).unwrap_err().to_string();
         let liba = directory.path().join("lib/liba.so");
         assert_eq!(error, format!("cannot find libb.so, which {} needs", liba.display()));

@@ -19,7 +19,8 @@ pub(super) fn add_all(tree: &mut Tree, spec: &ImageSpec) -> Result<Option<Vec<u8
     spec.flasher.as_deref().map(|program| add(tree, program, FLASHER, &search)).transpose()
 }
 
-fn add(
+/// Adds a program as `target`, and returns its bytes.
+pub(super) fn add(
     tree: &mut Tree,
     program: &Path,
     target: &str,
@@ -35,7 +36,7 @@ fn add(
 }
 
 /// A file that other programs may have brought already.
-fn add_shared(tree: &mut Tree, target: &str, source: &Path) -> Result<(), Error> {
+pub(super) fn add_shared(tree: &mut Tree, target: &str, source: &Path) -> Result<(), Error> {
     let node = Node::File { mode: 0o755, contents: read(source)? };
     match tree.get(target) {
         Some(present) if *present == node => Ok(()),

@@ -14,6 +14,7 @@ pub struct Cache {
     sources: PathBuf,
     kernels: PathBuf,
     archives: PathBuf,
+    packages: PathBuf,
 }
 
 /// Held while a directory of the cache is worked on; released when dropped, and by the kernel when
@@ -48,9 +49,9 @@ impl Cache {
     #[must_use]
     pub fn at(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
-        let [sources, kernels, archives] =
-            ["sources", "kernels", "archives"].map(|name| root.join(name));
-        Self { sources, kernels, archives }
+        let [sources, kernels, archives, packages] =
+            ["sources", "kernels", "archives", "packages"].map(|name| root.join(name));
+        Self { sources, kernels, archives, packages }
     }
 
     /// The same, but for the compressed archives, which are kept in another directory.
@@ -69,6 +70,12 @@ impl Cache {
     #[must_use]
     pub fn kernels(&self) -> &Path {
         &self.kernels
+    }
+
+    /// Unpacked packages of Debian.
+    #[must_use]
+    pub fn packages(&self) -> &Path {
+        &self.packages
     }
 
     /// Compressed archives by their keys.

@@ -84,10 +84,19 @@ impl Requests {
         let mut requests = Self::default();
         for line in read(profile)?.lines().map(str::trim) {
             if !line.is_empty() && !line.starts_with('#') {
-                requests.add(line, &read(&directory.join(line))?)?;
+                requests.add_file(&directory.join(line))?;
             }
         }
         Ok(requests)
+    }
+
+    /// Adds a fragment that is a file.
+    ///
+    /// # Errors
+    /// As [`Requests::add`], or it cannot be read.
+    pub fn add_file(&mut self, path: &Path) -> Result<(), Error> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.add(&name, &read(path)?)
     }
 
     /// Adds a fragment's options.

@@ -95,6 +95,7 @@ impl Ramdisks {
         let image = image(agent, directory)?;
         let compressed = image.initramfs(Compression::Zstd, DATE, &cache)?;
         let request = Request {
+            fragments: Vec::new(),
             profile: PROFILE.into(),
             source: None,
             initramfs_bytes: compressed.len(),

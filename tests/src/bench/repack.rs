@@ -67,6 +67,7 @@ impl Repack {
         let image = Image::collect(&spec, &self.agent, DATE)?;
         let initramfs = image.initramfs(Compression::Zstd, DATE, &cache)?;
         let request = Request {
+            fragments: Vec::new(),
             profile: PROFILE.into(),
             source: None,
             initramfs_bytes: initramfs.len(),

@@ -1,0 +1,162 @@
+//! The flavour disk: an operator mends an installed system with Debian's tools and `stage2 chroot`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmtest::certificate::Presented;
+use vmtest::command;
+use vmtest::image::Image;
+use vmtest::machine::Machine;
+use vmtest::scenario::{HOST, Scenario};
+use vmtest::shell::answer;
+use vmtest::vm::Vm;
+
+const END: Duration = Duration::from_secs(120);
+const MEMORY_MIB: u32 = 512;
+const SPECIFICATION: &str = "cmdline = \"console=ttyS0\"\nflavours = [\"disk\"]\n";
+const BOOT_UUID: &str = "0d6a4f5e-5f0b-4d2c-9a1c-2f3e4d5c6b7a";
+
+/// A root as small as one can be, and the file system that it wants on /boot.
+fn installed_system(directory: &Path) -> anyhow::Result<[PathBuf; 2]> {
+    let root = directory.join("root");
+    for name in ["bin", "boot", "dev", "etc", "proc", "run", "sys"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    fs::copy("/bin/busybox", root.join("bin/busybox"))?;
+    for applet in ["sh", "cat", "grep", "ls", "mount"] {
+        symlink("busybox", root.join("bin").join(applet))?;
+    }
+    let fstab = format!(
+        "/dev/vda / ext4 defaults 0 1\nUUID={BOOT_UUID} /boot ext4 defaults 0 2\n\
+         UUID=00000000-0000-0000-0000-000000000000 /var ext4 defaults 0 2\n"
+    );
+    fs::write(root.join("etc/fstab"), fstab)?;
+    fs::create_dir(directory.join("boot"))?;
+    fs::write(directory.join("boot/grub.cfg"), "set timeout=5\n")?;
+    let root = disk(directory, "root", &["-t", "ext4"])?;
+    Ok([root, disk(directory, "boot", &["-t", "ext4", "-U", BOOT_UUID])?])
+}
+
+/// A disk of 16 MiB with the directory of that name on it.
+fn disk(directory: &Path, name: &str, how: &[&str]) -> anyhow::Result<PathBuf> {
+    let disk = empty_disk(directory, name)?;
+    let mut mke2fs = Command::new("/sbin/mke2fs");
+    mke2fs.args(["-q", "-E", "root_owner=0:0", "-d"]).arg(directory.join(name)).args(how);
+    command::output(mke2fs.arg(&disk))?;
+    Ok(disk)
+}
+
+fn empty_disk(directory: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let disk = directory.join(name).with_extension("img");
+    fs::File::create(&disk)?.set_len(16 << 20)?;
+    Ok(disk)
+}
+
+/// The contents of a file on a disk that no machine uses.
+fn file_on(disk: &Path, path: &str) -> anyhow::Result<String> {
+    let cat = format!("cat {path}");
+    command::output(Command::new("/sbin/debugfs").args(["-R", &cat]).arg(disk))
+}
+
+fn with_disks(mut machine: Machine, disks: &[PathBuf]) -> Machine {
+    for (number, disk) in disks.iter().enumerate() {
+        let drive = format!("if=none,id=hd{number},format=raw,file={}", disk.display());
+        let device = format!("virtio-blk-pci,drive=hd{number}");
+        machine.extra.extend(["-drive".into(), drive.into(), "-device".into(), device.into()]);
+    }
+    machine
+}
+
+/// Boots a machine with nothing to do, so that PID 1 opens a shell.
+fn boot(scenario: &Scenario, disks: &[PathBuf]) -> anyhow::Result<Vm> {
+    let ip = format!("192.168.0.2::192.168.0.1:255.255.255.0:{HOST}:eth0:off::");
+    let machine = scenario.machine_with(&format!("net.ifnames=0 epoxy.ip={ip}"));
+    let machine = with_disks(Machine { memory_mib: MEMORY_MIB, ..machine }, disks);
+    let mut vm = scenario.start(&machine)?;
+    vm.expect("nobody can log in: starting a shell on the console")?;
+    vm.expect("`stage2 --help` tells what you can do")?;
+    Ok(vm)
+}
+
+/// What a command answers that must succeed.
+fn done(vm: &mut Vm, command: &str) -> anyhow::Result<String> {
+    let (text, status) = answer(vm, command)?;
+    anyhow::ensure!(status == 0, "{command} ended with {status}: {text}");
+    Ok(text)
+}
+
+#[test]
+fn an_installed_system_is_entered_and_mended() -> anyhow::Result<()> {
+    let image = Arc::new(Image::specified("disk-image", SPECIFICATION)?);
+    let scenario = Scenario::with_image(image, Presented::Good)?;
+    let directory = tempfile::tempdir()?;
+    let [root, boot_disk] = installed_system(directory.path())?;
+    let spare = empty_disk(directory.path(), "spare")?;
+    let mut vm = boot(&scenario, &[root.clone(), boot_disk.clone(), spare.clone()])?;
+
+    let checked = done(&mut vm, "e2fsck -f -n /dev/vda")?;
+    assert!(checked.contains("Pass 5: Checking group summary information"), "{checked}");
+
+    let script = "echo mended > /written; echo set timeout=0 > /boot/grub.cfg; \
+                  ls /dev/vda /proc/1/stat /sys/block/vda/size /run/stage2/state.json; \
+                  cat /etc/fstab";
+    let text = done(&mut vm, &format!("stage2 chroot /dev/vda sh -c '{script}'"))?;
+    assert!(text.contains("left out /var: cannot find UUID=00000000"), "{text}");
+    assert!(text.contains("/sys/block/vda/size\n") && text.contains("/dev/vda / ext4"), "{text}");
+    assert!(!text.contains("No such file"), "{text}");
+    let mounts = done(&mut vm, "cat /proc/mounts")?;
+    assert!(!mounts.contains("/mnt") && !mounts.contains("/dev/vd"), "{mounts}");
+
+    // Without a command it is a shell of that system.
+    done(&mut vm, "echo 'echo shell > /by-shell' | stage2 chroot /dev/vda")?;
+    for (command, expected) in [
+        ("stage2 chroot /dev/sdz", "cannot find /dev/sdz: `stage2 inventory` lists the disks"),
+        ("stage2 chroot /dev/vdc", "expected ext2, ext3, ext4, xfs or vfat on /dev/vdc, got none"),
+        ("stage2 chroot /dev/vdb", "expected the root of a system on /dev/vdb, got a file system"),
+        ("stage2 chroot /dev/vda sh -c 'exit 3'", "the command ended with exit status: 3"),
+    ] {
+        let (text, status) = answer(&mut vm, command)?;
+        assert!(text.contains(expected) && status == 1, "{command}: {status}: {text}");
+    }
+    done(&mut vm, "e2fsck -f -n /dev/vda")?;
+    let left = "stage2 chroot /dev/vda sh -c 'busybox sleep 1000 &'";
+    let (text, status) = answer(&mut vm, left)?;
+    assert!(text.contains("something that was started inside still runs") && status == 1, "{text}");
+
+    vm.type_line("stage2 poweroff")?;
+    assert!(vm.wait_exit(END)?.success());
+    assert_eq!(file_on(&root, "/written")?, "mended\n");
+    assert_eq!(file_on(&root, "/by-shell")?, "shell\n");
+    assert_eq!(file_on(&boot_disk, "/grub.cfg")?, "set timeout=0\n");
+    Ok(())
+}
+
+#[test]
+fn a_root_on_lvm_is_made_and_entered_with_debians_tools() -> anyhow::Result<()> {
+    let image = Arc::new(Image::specified("disk-image-2", SPECIFICATION)?);
+    let scenario = Scenario::with_image(image, Presented::Good)?;
+    let directory = tempfile::tempdir()?;
+    let disks = ["a", "b", "c"].map(|name| empty_disk(directory.path(), name).unwrap());
+    let mut vm = boot(&scenario, &disks)?;
+    for command in [
+        "pvcreate -q /dev/vda && vgcreate -q vg /dev/vda && lvcreate -q -y -L 8M -n root vg",
+        "mkfs.ext4 -q /dev/vg/root && e2fsck -f -p /dev/vg/root",
+        "mkdir /tmp/r && mount -t ext4 /dev/vg/root /tmp/r && cd /tmp/r && mkdir bin dev proc run \
+         sys && cp /bin/busybox bin/ && ln -s busybox bin/sh && cd / && umount /tmp/r",
+        "vgchange -q -an vg && vgchange -q -ay vg",
+        "stage2 chroot /dev/vg/root busybox echo inside",
+        "mdadm --create /dev/md0 --run --level=1 --raid-devices=2 /dev/vdb /dev/vdc",
+        "mdadm --detail /dev/md0 | grep raid1 && mdadm --stop /dev/md0",
+        "parted -s /dev/vdb mklabel gpt mkpart one 1MiB 8MiB print",
+        "mkfs.xfs -V && xfs_repair -V && nvme version",
+    ] {
+        done(&mut vm, command)?;
+    }
+    vm.type_line("stage2 poweroff")?;
+    assert!(vm.wait_exit(END)?.success());
+    Ok(())
+}
