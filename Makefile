@@ -13,6 +13,8 @@ AGENT           := $(TARGET_DIR)/$(TARGET)/ramdisk/agent
 FLASHER_PROGRAM := $(TARGET_DIR)/$(TARGET)/ramdisk/flasher
 # The same with flashrom's simulated chip, which no image carries.
 FLASHER_DUMMY   := $(TARGET_DIR)/release/flasher
+# Tests of machines wait more than they compute.
+TEST_THREADS    ?= $(shell expr $$(nproc) + 1)
 
 .PHONY: help deps agent flasher image demo test bench lint clean
 .DEFAULT_GOAL := help
@@ -57,6 +59,7 @@ demo: deps agent ## watch a machine boot from its iPXE ROM into stage2 and on in
 test: deps agent flasher ## prove every part
 	cargo run --locked --quiet --package vmtest --bin prepare
 	STAGE2_AGENT=$(abspath $(AGENT)) STAGE2_FLASHER=$(abspath $(FLASHER_PROGRAM)) \
+	RUST_TEST_THREADS=$(TEST_THREADS) \
 	    cargo test --locked --workspace --features flasher/dummy --no-fail-fast
 
 bench: deps agent flasher ## measure against a ramdisk made of Debian's own programs; writes $(OUTPUT)/bench.json
