@@ -162,10 +162,10 @@ impl Boot<'_> {
         let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
         let fetch = Https::new(Settings::new(self.version, policy(), roots));
         let mut keys = pin!(self.bring_ssh_keys(&fetch).fuse());
-        match beside(keys.as_mut(), self.follow(&fetch, uplink)).await {
-            Course::Ended(exit)
-                if !leaves(exit) && (uplink.is_leased() || !keys.is_terminated()) =>
-            {
+        let course = beside(keys.as_mut(), self.follow(&fetch, uplink)).await;
+        let waits_for_keys = self.params.ssh_keys.is_some() && !keys.is_terminated();
+        match course {
+            Course::Ended(exit) if !leaves(exit) && (uplink.is_leased() || waits_for_keys) => {
                 beside(keys, self.rest(exit, uplink)).await
             }
             course => course,
