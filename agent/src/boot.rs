@@ -194,10 +194,10 @@ impl Boot<'_> {
 
     /// Nothing is left to do but what operators may need.
     async fn rest(&self, exit: BootExit, uplink: &mut Uplink) -> Course {
-        self.operators.watch.over(exit, phase(exit));
         if uplink.is_leased() {
             log::info!("renewing the DHCP lease while an operator may need it");
         }
+        self.operators.watch.over(exit, phase(exit));
         uplink.keep_during(self.operators.wishes.until(Wishes::is_retry_wanted)).await;
         Course::Anew
     }
