@@ -209,6 +209,7 @@ impl<'a, F: Fetch, C: Clock> Transfer<'a, F, C> {
         // Before the room is asked for: a restart gives back what the last try has used.
         let download = self.download_from(body.start_bytes)?;
         self.check_room(rest_bytes(&body))?;
+        download.expect(body.total_bytes);
         self.tell_begin(&body);
         self.validator = body.validator.take();
         self.total_bytes = body.total_bytes;

@@ -13,7 +13,7 @@ use rustix::mount::MountFlags;
 use crate::sys::System;
 
 /// One line of a mount table.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Mount {
     /// File system type; also shown as the source.
     pub(crate) fstype: &'static str,
@@ -23,6 +23,8 @@ pub(crate) struct Mount {
     pub(crate) flags: MountFlags,
     /// The file system's own options.
     pub(crate) data: &'static CStr,
+    /// What does as well, if the kernel or the processor does not know these options.
+    pub(crate) fallback: Option<&'static CStr>,
     /// Whether a kernel without it is as good.
     pub(crate) need: Need,
 }
@@ -66,14 +68,18 @@ const DEVICES: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC);
 /// What the boot role needs before it can start.
 ///
 /// `/tmp` may fill all memory: payloads land there, and each is held against the free memory before
-/// it is downloaded. Half of the memory, the default, is too little for a large one.
+/// it is downloaded. Half of the memory, the default, is too little for a large one. Pages of 2 MiB
+/// where a file is known to need all of them make a download faster; small files stay small.
 #[rustfmt::skip]
 pub(crate) const EARLY_MOUNTS: &[Mount] = &[
     required("proc",     "/proc", DATA_ONLY,  c""),
     required("sysfs",    "/sys",  DATA_ONLY,  c""),
     required("devtmpfs", "/dev",  DEVICES,    c"mode=0755"),
     required("tmpfs",    "/run",  NO_DEVICES, c"mode=0755"),
-    required("tmpfs",    "/tmp",  NO_DEVICES, c"mode=1777,size=100%"),
+    Mount {
+        fallback: Some(c"mode=1777,size=100%"),
+        ..required("tmpfs", "/tmp", NO_DEVICES, c"mode=1777,size=100%,huge=within_size")
+    },
 ];
 
 /// What can wait until the boot role runs.
@@ -89,7 +95,7 @@ const fn required(
     flags: MountFlags,
     data: &'static CStr,
 ) -> Mount {
-    Mount { fstype, target, flags, data, need: Need::Required }
+    Mount { fstype, target, flags, data, fallback: None, need: Need::Required }
 }
 
 const fn optional(
@@ -98,7 +104,7 @@ const fn optional(
     flags: MountFlags,
     data: &'static CStr,
 ) -> Mount {
-    Mount { fstype, target, flags, data, need: Need::Optional }
+    Mount { fstype, target, flags, data, fallback: None, need: Need::Optional }
 }
 
 /// Mounts every file system of the table and answers with what is missing.
@@ -120,13 +126,22 @@ fn make_directory(target: &'static str) -> Result<(), Error> {
 }
 
 fn mount_on(system: &mut impl System, mount: &Mount) -> Result<(), Error> {
-    match system.mount(mount) {
+    match mount_as_known(system, mount) {
         Err(error) if is_mounted_already(&error) => Ok(()),
         result => result.map_err(|source| Error::Mount {
             fstype: mount.fstype,
             target: mount.target,
             source,
         }),
+    }
+}
+
+fn mount_as_known(system: &mut impl System, mount: &Mount) -> io::Result<()> {
+    match (system.mount(mount), mount.fallback) {
+        (Err(error), Some(data)) if error.kind() == io::ErrorKind::InvalidInput => {
+            system.mount(&Mount { data, ..*mount })
+        }
+        (result, _) => result,
     }
 }
 
@@ -162,6 +177,17 @@ mod tests {
             ("/sys", Errno::NODEV, vec![]),
         ] {
             assert_eq!(mount_with_refusal(target, errno), (all.clone(), errors), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_know_an_option_is_asked_without_it() {
+        let refusals = vec![(Call::Mount("/tmp"), Errno::INVAL.raw_os_error())];
+        for (fallback, calls) in [(None, 1), (Some(c""), 2)] {
+            let mut system = FakeSystem { refusals: refusals.clone(), ..FakeSystem::default() };
+            let table = [Mount { fallback, ..required("tmpfs", "/tmp", NO_DEVICES, c"huge=x") }];
+            let errors = mount_all(&mut system, &table);
+            assert_eq!((system.calls.len(), errors.len()), (calls, 1));
         }
     }
 

@@ -127,6 +127,15 @@ impl Download {
         Ok(Self { temporary, file, hasher: Sha256::new(), length_bytes: 0 })
     }
 
+    /// Makes the file as long as the server says; [`Self::finish`] makes it as long as it is. A file system
+    /// in memory then takes large pages for it.
+    pub(crate) fn expect(&self, total_bytes: Option<u64>) {
+        let length_bytes = total_bytes.unwrap_or_default().max(self.length_bytes);
+        if let Err(error) = self.file.set_len(length_bytes) {
+            log::debug!("cannot prepare {}: {error}", self.temporary.path.display());
+        }
+    }
+
     /// How much is there.
     pub(crate) fn length_bytes(&self) -> u64 {
         self.length_bytes
@@ -151,6 +160,7 @@ impl Download {
 
     /// The file with its proof, or its end.
     pub(crate) fn finish(self, trust: Trust) -> Result<Verified, Error> {
+        self.file.set_len(self.length_bytes).map_err(|source| self.write_error(source))?;
         let got = Sha256Digest::from(<[u8; 32]>::from(self.hasher.finalize()));
         match trust {
             Trust::Sha256(expected) if expected != got => Err(Error::Digest { expected, got }),
@@ -251,6 +261,19 @@ mod tests {
         let got = "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9";
         assert_eq!(error.to_string(), format!("expected sha256 {ABC}, got {got}"));
         assert_eq!(files_in(dir.path()), 0);
+    }
+
+    #[test]
+    fn a_file_is_as_long_as_what_was_written_whatever_was_expected() {
+        for expected in [None, Some(0), Some(2), Some(1 << 20), Some(u64::MAX)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut download = Download::create(dir.path(), "kernel").unwrap();
+            download.append(b"a").unwrap();
+            download.expect(expected);
+            download.append(b"bc").unwrap();
+            let verified = download.finish(trust(ABC)).unwrap();
+            assert_eq!(std::fs::read(verified.path()).unwrap(), b"abc", "{expected:?}");
+        }
     }
 
     #[test]
