@@ -19,10 +19,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::admission::{Admission, Login, Number};
+use super::host_key::HostKey;
 use super::options::Server;
 use crate::chain::Chain;
 use crate::sys;
@@ -75,7 +76,11 @@ async fn bind_one(address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// Serves all connections of all listeners, for ever.
-pub(crate) async fn serve(listeners: Vec<TcpListener>, server: Server, host_key: String) {
+pub(crate) async fn serve(
+    listeners: Vec<TcpListener>,
+    server: Server,
+    host_key: watch::Receiver<HostKey>,
+) {
     let house = Rc::new(House {
         server,
         host_key,
@@ -117,7 +122,7 @@ pub(crate) fn let_go_of_start() {
 
 struct House {
     server: Server,
-    host_key: String,
+    host_key: watch::Receiver<HostKey>,
     random: RandomState,
     admission: RefCell<Admission>,
     /// How to tell those that have not logged in that they have to go.
@@ -182,7 +187,8 @@ impl House {
     }
 
     async fn login(&self, control: &mut UnixStream) -> io::Result<u8> {
-        control.write_all(self.host_key.as_bytes()).await?;
+        let host_key = self.host_key.borrow().hand_over().map_err(io::Error::other)?;
+        control.write_all(host_key.as_bytes()).await?;
         control.shutdown().await?;
         control.read_u8().await
     }

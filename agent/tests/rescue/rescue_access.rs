@@ -161,12 +161,17 @@ fn keys_are_refused_for_what_their_line_says_and_the_log_tells_who_came() {
 }
 
 #[test]
-fn keys_of_a_boot_document_log_in_without_a_restart() {
+fn keys_that_come_later_log_in_without_a_restart() {
     let server = Server::start("");
     make_key(&server.path("late"), &["-t", "ed25519"]);
     assert!(server.ssh_as("late").arg("true").code() != Some(0));
-    server.write("run/stage2/authorized_keys", &server.read("late.pub"));
-    succeeds(&server.ssh_as("late").arg("true").run());
+    for giver in ["", "parameter/", "document/"] {
+        let file = format!("run/stage2/{giver}authorized_keys");
+        server.write(&file, &server.read("late.pub"));
+        succeeds(&server.ssh_as("late").arg("true").run());
+        server.write(&file, "");
+        assert!(server.ssh_as("late").arg("true").code() != Some(0), "{file}");
+    }
 }
 
 #[test]

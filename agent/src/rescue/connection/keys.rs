@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 
 use crate::chain::Chain;
+use crate::keyring::AUTHORIZED_KEYS;
 use crate::rescue::access::Access;
 use crate::rescue::authorized_keys;
 
-const AUTHORIZED_KEYS: [&str; 2] = ["root/.ssh/authorized_keys", "run/stage2/authorized_keys"];
 const REVOKED_KEYS: &str = "root/.ssh/revoked_keys";
 const MESSAGE_OF_THE_DAY: &str = "run/stage2/motd";
 
