@@ -42,10 +42,11 @@ impl Tmux {
         command::output(self.command("send-keys").args(keys)).map(drop)
     }
 
-    /// The rows that are shown now, without the blanks at their ends.
+    /// The rows that are shown now, without the blanks at their ends and without empty ones at the
+    /// end.
     pub fn screen(&self) -> anyhow::Result<Vec<String>> {
         let text = command::output(self.command("capture-pane").arg("-p"))?;
-        Ok(text.lines().map(str::to_owned).collect())
+        Ok(text.trim_end().lines().map(str::to_owned).collect())
     }
 
     /// The rows, as soon as what is shown is what is waited for.

@@ -197,7 +197,8 @@ fn empty_fat() -> Vec<u8> {
 /// Makes a root on the first SATA disk and an EFI partition on the NVMe disk, as an installer does.
 const INSTALL: [&str; 4] = [
     "parted -s /dev/nvme0n1 mklabel gpt mkpart EFI fat32 1MiB 15MiB set 1 esp on",
-    "dd if=/dev/sdb of=/dev/nvme0n1p1 bs=1M count=8 && mkfs.xfs -q /dev/sda",
+    "dd if=/dev/sdb of=/dev/nvme0n1p1 bs=1M count=8 && \
+     dd if=/dev/zero of=/dev/sdb bs=1M count=1 && mkfs.xfs -q /dev/sda",
     "mkdir /tmp/r && mount -t xfs /dev/sda /tmp/r && cd /tmp/r && \
      mkdir -p bin boot/efi dev etc proc run sys && \
      echo UUID=2F3E-4D5C /boot/efi vfat umask=0077 0 1 >etc/fstab",

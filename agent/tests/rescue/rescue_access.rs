@@ -54,7 +54,7 @@ fn a_security_key_logs_in_where_its_touch_does_not_matter() {
     server.logged("logged in: sk-ssh-ed25519@openssh.com SHA256:");
     server.authorize(&key.public_line());
     assert_eq!(ssh.code(), Some(255));
-    server.logged("rescue cannot see whether a security key was touched");
+    server.logged("it logs in only with no-touch-required before it in authorized_keys");
 }
 
 #[test]
