@@ -32,7 +32,7 @@ pub(crate) const LONGEST_BYTES: u64 = 1 << 20;
 /// Whether there is a key with which somebody could log in.
 pub(crate) fn has_keys(root: &Path) -> bool {
     let is_filled = |name: &&str| fs::metadata(root.join(name)).is_ok_and(|file| file.len() > 0);
-    AUTHORIZED_KEYS.iter().any(|name| is_filled(&name))
+    AUTHORIZED_KEYS.iter().any(is_filled)
 }
 
 /// What became of a file.

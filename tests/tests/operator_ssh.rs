@@ -1,5 +1,4 @@
 //! What an operator sees and does over ssh: what follows the machine, and what changes it for good.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Stdio};

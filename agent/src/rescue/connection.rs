@@ -27,9 +27,6 @@ use super::options::Server;
 use crate::chain::Chain;
 use visitor::Visitor;
 
-/// A connection in which nothing runs is closed after this.
-const IDLE: Duration = Duration::from_secs(10 * 60);
-
 /// For the client to hear why its connection ends.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -59,7 +56,7 @@ pub(crate) async fn serve(server: Server) -> Result<(), Error> {
 
     let (logged_in, mut login) = watch::channel(false);
     let (running, programs) = watch::channel(0);
-    let access = keys::access(&server.root);
+    let (access, limit) = (keys::access(&server.root), server.idle);
     let visitor = Visitor::new(ends, access, server, logged_in, running);
     let source = ends.client;
     let started = russh::server::run_stream(Arc::new(config), stream, visitor);
@@ -77,7 +74,7 @@ pub(crate) async fn serve(server: Server) -> Result<(), Error> {
     tokio::select! {
         biased;
         login = tokio::time::timeout_at(deadline, login.changed()) => match login {
-            Ok(Ok(())) => until_the_end(source, session, programs).await,
+            Ok(Ok(())) => until_the_end(source, session, idle(programs, limit)).await,
             // The connection has ended, and with it who could have told us of a login.
             Ok(Err(_)) => log_end(source, "did not log in", session.await),
             Err(_) => log::warn!("ssh: {source} refused: it did not log in in time"),
@@ -90,13 +87,13 @@ pub(crate) async fn serve(server: Server) -> Result<(), Error> {
 async fn until_the_end(
     source: SocketAddr,
     mut session: RunningSession<Visitor>,
-    programs: watch::Receiver<usize>,
+    idle: impl Future<Output = ()>,
 ) {
     listener::let_go_of_start();
     let handle = session.handle();
     tokio::select! {
         end = &mut session => return log_end(source, "logged out", end),
-        () = idle(programs) => {}
+        () = idle => {}
     }
     let reason = "nothing runs here".to_owned();
     log::info!("ssh: {source} logged out: {reason}");
@@ -116,10 +113,10 @@ fn log_end(source: SocketAddr, what: &str, end: Result<(), russh::Error>) {
     }
 }
 
-/// Returns when nothing has run for [`IDLE`].
-async fn idle(mut programs: watch::Receiver<usize>) {
+/// Returns when nothing has run for so long.
+async fn idle(mut programs: watch::Receiver<usize>, limit: Duration) {
     while programs.wait_for(|running| *running == 0).await.is_ok() {
-        match tokio::time::timeout(IDLE, programs.changed()).await {
+        match tokio::time::timeout(limit, programs.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => break,
             Err(_) => return,

@@ -106,3 +106,15 @@ fn a_client_that_is_silent_is_given_up_whether_it_is_sent_anything_or_not() {
         output.read_to_end(&mut Vec::new()).unwrap();
     }
 }
+
+#[test]
+fn a_connection_is_idle_only_as_long_as_nothing_runs_in_it() {
+    let server = Server::start_with("", &["--idle", "1"]);
+    // Silent, and longer than a connection may be idle.
+    assert_eq!(server.ssh().arg("sleep 3; exit 7").code(), Some(7));
+    assert!(!server.log().contains("nothing runs here"), "{}", server.log());
+    let mut ssh = server.ssh();
+    let mut nothing = ssh.arg("-N").start();
+    server.logged("logged out: nothing runs here");
+    assert_eq!(nothing.wait().unwrap().code(), Some(255));
+}
