@@ -24,6 +24,7 @@ mod program;
 mod scp;
 mod sftp;
 mod terminal;
+mod throttle;
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::host_key::{self, HostKey};
 use super::listener::{self, canonical};
-use super::options::Server;
+use super::options::{Server, Strangers};
 use crate::chain::Chain;
 use visitor::Visitor;
 
@@ -56,18 +56,19 @@ pub(crate) async fn serve(server: Server) -> Result<(), Error> {
 
     let (logged_in, mut login) = watch::channel(false);
     let (running, programs) = watch::channel(0);
-    let (access, limit) = (keys::access(&server.root), server.idle);
+    let (limit, strangers) = (server.idle, server.strangers);
+    let access = keys::access(&server.root, strangers);
     let visitor = Visitor::new(ends, access, server, logged_in, running);
     let source = ends.client;
     let started = russh::server::run_stream(Arc::new(config), stream, visitor);
     let mut session = match tokio::time::timeout_at(deadline, started).await {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => {
-            log_end(source, "did not log in", Err(error));
+            tell(strangers, source, Err(error));
             return Ok(());
         }
         Err(_) => {
-            log::warn!("ssh: {source} refused: it did not speak in time");
+            refuse(strangers, source, "it did not speak in time");
             return Ok(());
         }
     };
@@ -76,10 +77,10 @@ pub(crate) async fn serve(server: Server) -> Result<(), Error> {
         login = tokio::time::timeout_at(deadline, login.changed()) => match login {
             Ok(Ok(())) => until_the_end(source, session, idle(programs, limit)).await,
             // The connection has ended, and with it who could have told us of a login.
-            Ok(Err(_)) => log_end(source, "did not log in", session.await),
-            Err(_) => log::warn!("ssh: {source} refused: it did not log in in time"),
+            Ok(Err(_)) => tell(strangers, source, session.await),
+            Err(_) => refuse(strangers, source, "it did not log in in time"),
         },
-        end = &mut session => log_end(source, "did not log in", end),
+        end = &mut session => tell(strangers, source, end),
     }
     Ok(())
 }
@@ -103,6 +104,18 @@ async fn until_the_end(
     };
     if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
         log::debug!("ssh: {source} did not say goodbye");
+    }
+}
+
+fn refuse(strangers: Strangers, source: SocketAddr, why: &str) {
+    if strangers == Strangers::Named {
+        log::warn!("ssh: {source} refused: {why}");
+    }
+}
+
+fn tell(strangers: Strangers, source: SocketAddr, end: Result<(), russh::Error>) {
+    if strangers == Strangers::Named {
+        log_end(source, "did not log in", end);
     }
 }
 

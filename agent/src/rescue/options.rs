@@ -74,6 +74,17 @@ pub(crate) struct Server {
     pub(crate) patience: Duration,
     /// How long a connection may have nothing running in it.
     pub(crate) idle: Duration,
+    /// What is said of those that have not logged in.
+    pub(crate) strangers: Strangers,
+}
+
+/// What is said of those that have not logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strangers {
+    /// Who they are, and why they are refused.
+    Named,
+    /// Nothing: there are too many.
+    Unnamed,
 }
 
 /// Why the arguments are not understood.
@@ -111,6 +122,7 @@ impl Server {
             login_grace: LOGIN_GRACE,
             patience: PATIENCE,
             idle: IDLE,
+            strangers: Strangers::Named,
         };
         while let Some(word) = words.next() {
             match word.to_str() {
@@ -125,6 +137,7 @@ impl Server {
                     server.login_grace = seconds("--login-grace", words.next())?
                 }
                 Some("--patience") => server.patience = seconds("--patience", words.next())?,
+                Some("--discreet") => server.strangers = Strangers::Unnamed,
                 Some("--idle") => server.idle = seconds("--idle", words.next())?,
                 _ => return Err(Error::Unknown(word.display().to_string())),
             }
@@ -133,9 +146,9 @@ impl Server {
     }
 
     /// The arguments that make a child serve as this server does.
-    pub(crate) fn for_connection(&self) -> Vec<OsString> {
+    pub(crate) fn for_connection(&self, strangers: Strangers) -> Vec<OsString> {
         let seconds = |time: Duration| OsString::from(time.as_secs().to_string());
-        vec![
+        let mut words: Vec<OsString> = vec![
             "rescue".into(),
             "--connection".into(),
             "--root".into(),
@@ -146,7 +159,11 @@ impl Server {
             seconds(self.patience),
             "--idle".into(),
             seconds(self.idle),
-        ]
+        ];
+        if strangers == Strangers::Unnamed {
+            words.push("--discreet".into());
+        }
+        words
     }
 }
 
@@ -180,6 +197,7 @@ mod tests {
             login_grace: Duration::from_secs(30),
             patience: Duration::from_secs(300),
             idle: Duration::from_secs(600),
+            strangers: Strangers::Named,
         }
     }
 
@@ -217,6 +235,7 @@ mod tests {
                     login_grace: Duration::from_secs(2),
                     patience: Duration::from_secs(3),
                     idle: Duration::from_secs(4),
+                    strangers: Strangers::Named,
                 })),
             ),
             (&["--port"], Err(Error::Unknown("--port".into()))),
@@ -238,8 +257,11 @@ mod tests {
     #[test]
     fn a_connection_is_served_as_its_server_was_told() {
         let [login_grace, patience, idle] = [7, 8, 9].map(Duration::from_secs);
-        let server = Server { root: "/r".into(), login_grace, patience, idle, ..server() };
-        let arguments = server.for_connection().split_off(1);
-        assert_eq!(Task::parse(arguments), Ok(Task::Connection(server)));
+        for strangers in [Strangers::Named, Strangers::Unnamed] {
+            let root = "/r".into();
+            let server = Server { root, login_grace, patience, idle, strangers, ..server() };
+            let arguments = server.for_connection(strangers).split_off(1);
+            assert_eq!(Task::parse(arguments), Ok(Task::Connection(server)));
+        }
     }
 }

@@ -8,12 +8,19 @@ use crate::chain::Chain;
 use crate::keyring::{AUTHORIZED_KEYS, LONGEST_BYTES};
 use crate::rescue::access::Access;
 use crate::rescue::authorized_keys::{self, AuthorizedKey};
+use crate::rescue::options::Strangers;
 
 const REVOKED_KEYS: &str = "root/.ssh/revoked_keys";
 const MESSAGE_OF_THE_DAY: &str = "run/stage2/motd";
 
-/// The keys as they are now. With a list of revoked keys that cannot be read, there are none.
-pub(super) fn access(root: &Path) -> Access {
+/// The keys as they are now. With a list of revoked keys that cannot be read, there are none. What is
+/// wrong with the files is told as often as strangers are.
+pub(super) fn access(root: &Path, strangers: Strangers) -> Access {
+    let say = |line: String| {
+        if strangers == Strangers::Named {
+            log::warn!("ssh: {line}");
+        }
+    };
     let path = root.join(REVOKED_KEYS);
     let revoked = match read(&path) {
         Ok(text) => {
@@ -22,27 +29,27 @@ pub(super) fn access(root: &Path) -> Access {
         Err(error) => Err(error.to_string()),
     };
     match revoked {
-        Ok(revoked) => Access { keys: authorized(root), revoked },
+        Ok(revoked) => Access { keys: authorized(root, &say), revoked },
         Err(error) => {
-            log::error!("ssh: all keys are refused: {}: {error}", path.display());
+            say(format!("all keys are refused: {}: {error}", path.display()));
             Access::default()
         }
     }
 }
 
-fn authorized(root: &Path) -> Vec<AuthorizedKey> {
+fn authorized(root: &Path, say: &dyn Fn(String)) -> Vec<AuthorizedKey> {
     let mut keys = Vec::new();
     for path in AUTHORIZED_KEYS.map(|name| root.join(name)) {
         let (good, bad) = match read(&path) {
             Ok(text) => authorized_keys::parse(&text),
             Err(error) => {
-                log::warn!("ssh: cannot read {}: {error}", path.display());
+                say(format!("cannot read {}: {error}", path.display()));
                 continue;
             }
         };
         keys.extend(good);
         for error in bad {
-            log::warn!("ssh: {}: {}", path.display(), Chain(&error));
+            say(format!("{}: {}", path.display(), Chain(&error)));
         }
     }
     keys
