@@ -4,6 +4,8 @@
 //! answers with what to do. Whoever carries the orders out reports back with more events. After any
 //! failure there is an order or a time to wake up, and a line that says which and why.
 
+mod departure;
+mod surroundings;
 mod worker;
 
 use std::time::Duration;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use agent_types::exit::BootExit;
 use log::Level;
 
+use self::departure::{Departure, Reason};
+pub(crate) use self::surroundings::{Hold, Keys, Surroundings};
 pub(crate) use self::worker::Role;
 use self::worker::{LONGEST_PAUSE, State, Worker};
 use crate::reap::End;
@@ -69,33 +73,6 @@ pub(crate) enum Order {
     Say(Level, String),
 }
 
-/// Whether there is a key with which somebody could log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keys {
-    /// There is one.
-    Some,
-    /// There is none, or none yet.
-    None,
-}
-
-/// Whether an operator wishes that nothing is started or left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hold {
-    /// Yes.
-    On,
-    /// No.
-    Off,
-}
-
-/// What PID 1 sees when it looks around, before each event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Surroundings {
-    /// Keys of operators.
-    pub(crate) keys: Keys,
-    /// The operators' wish.
-    pub(crate) hold: Hold,
-}
-
 /// By when the boot role must speak or be gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Deadline {
@@ -107,43 +84,6 @@ impl Deadline {
     fn at(&self) -> Duration {
         match self {
             Self::Announcement { at, .. } | Self::Death { at, .. } => *at,
-        }
-    }
-}
-
-/// Whether this kernel is being left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Departure {
-    Staying,
-    Later {
-        way: Reboot,
-        at: Duration,
-        after: Reason,
-    },
-    /// An operator has stopped the countdown.
-    Held {
-        way: Reboot,
-        after: Reason,
-    },
-    Ordered,
-}
-
-/// What this kernel is left after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    GaveUp,
-    Updated,
-    Hangs { pid: u32 },
-    Refused,
-}
-
-impl Reason {
-    fn text(self) -> String {
-        match self {
-            Self::GaveUp => "boot role gave up (exit status 2)".to_owned(),
-            Self::Updated => "the update is done".to_owned(),
-            Self::Hangs { pid } => format!("boot role (process {pid}) hangs in the kernel"),
-            Self::Refused => "the kernel refused".to_owned(),
         }
     }
 }

@@ -154,6 +154,8 @@ fn a_root_on_lvm_is_made_and_entered_with_debians_tools() -> anyhow::Result<()> 
     let disks = ["a", "b", "c"].map(|name| (empty_disk(directory.path(), name).unwrap(), VIRTIO));
     let mut vm = boot(&scenario, &disks)?;
     for command in [
+        // With these, lvm waits for udev.
+        "test -e /proc/sysvipc/sem",
         "pvcreate -q /dev/vda && vgcreate -q vg /dev/vda && lvcreate -q -y -L 8M -n root vg",
         "mkfs.ext4 -q /dev/vg/root && e2fsck -f -p /dev/vg/root",
         "mkdir /tmp/r && mount -t ext4 /dev/vg/root /tmp/r && cd /tmp/r && mkdir bin dev proc run \

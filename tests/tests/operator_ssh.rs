@@ -15,20 +15,9 @@ use vmtest::scenario::Scenario;
 use vmtest::stage3::{Debian, minimal};
 use vmtest::vm::Vm;
 
-use crate::rescue::Rescue;
+use crate::rescue::{Rescue, failing};
 
 const END: Duration = Duration::from_secs(120);
-
-/// A machine whose boot document fails, and the operator's access to it.
-fn failing() -> anyhow::Result<(Scenario, Vm, Access)> {
-    let rescue = Rescue::shared()?;
-    let scenario = Scenario::with_image(Arc::clone(&rescue.image), Presented::Good)?;
-    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", "exit 7"]]));
-    let mut vm = scenario.start(&rescue.machine(&scenario.cmdline()))?;
-    let access = rescue.operator.reach(&mut vm)?;
-    vm.expect("next try in 10s")?;
-    Ok((scenario, vm, access))
-}
 
 /// A command that goes on talking until it is dropped.
 struct Following {

@@ -65,6 +65,17 @@ pub(crate) fn machine(image: &Image, cmdline: &str) -> Machine {
     machine.with_card(operator::card())
 }
 
+/// A machine whose boot document fails, and the operator's access to it.
+pub(crate) fn failing() -> anyhow::Result<(Scenario, Vm, Access)> {
+    let rescue = Rescue::shared()?;
+    let scenario = Scenario::with_image(Arc::clone(&rescue.image), Presented::Good)?;
+    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", "exit 7"]]));
+    let mut vm = scenario.start(&rescue.machine(&scenario.cmdline()))?;
+    let access = rescue.operator.reach(&mut vm)?;
+    vm.expect("next try in 10s")?;
+    Ok((scenario, vm, access))
+}
+
 #[test]
 fn an_operator_gets_in_without_any_parameter_and_runs_commands() -> anyhow::Result<()> {
     let (mut vm, access) = Rescue::shared()?.boot("")?;
@@ -180,12 +191,7 @@ fn a_full_root_file_system_keeps_nobody_out() -> anyhow::Result<()> {
 
 #[test]
 fn a_login_shows_what_the_machine_is_doing_and_why_it_stopped() -> anyhow::Result<()> {
-    let rescue = Rescue::shared()?;
-    let scenario = Scenario::with_image(Arc::clone(&rescue.image), Presented::Good)?;
-    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", "exit 7"]]));
-    let mut vm = scenario.start(&rescue.machine(&scenario.cmdline()))?;
-    let access = rescue.operator.reach(&mut vm)?;
-    vm.expect("next try in 10s")?;
+    let (scenario, vm, access) = failing()?;
     let screen = interactive(&access)?;
     for line in [
         "stage2 0.1.0 on mlab1.stage2.test, up ",
