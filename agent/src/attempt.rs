@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use agent_types::cmdline::Kargs;
 use agent_types::flash_report::FlashOutcome;
-use agent_types::nextboot::{self, FileRequest, Plan, Requests, V1};
+use agent_types::nextboot::{self, FileRequest, Plan, Requests};
 use agent_types::params::RomUpdate;
 use agent_types::redact::redact_words;
 
@@ -18,15 +18,16 @@ use crate::artifact::{self, Artifact, Machine};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::commands::{self, Argv, COMMAND_LIMIT, Output};
+use crate::document_keys;
 use crate::evidence::Evidence;
-use crate::fetch::Fetch;
+use crate::fetch::{Fetch, OverTls};
 use crate::flash_reports::{self, FlashReports};
 use crate::hold;
 use crate::kexec::{self, DOWNLOADS_VARIABLE};
 use crate::pid1::Pid1;
 use crate::report::{self, Outcome, Report};
 use crate::rescue;
-use crate::resolve::{self, AddKargs};
+use crate::resolve::{self, AddKargs, Resolved};
 use crate::retry::Transient;
 use crate::rom_update;
 use crate::sys::Linux;
@@ -71,6 +72,8 @@ pub(crate) struct Attempt<'a, F, C> {
     pub(crate) report: &'a str,
     /// What the first report tells of earlier boots.
     pub(crate) evidence: &'a Evidence,
+    /// Below which the ssh server finds keys that a document brings; none where it is not ours.
+    pub(crate) keys_below: Option<&'a Path>,
     /// Where commands print.
     pub(crate) output: Output<'a>,
     pub(crate) mode: Mode,
@@ -145,14 +148,14 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
         self.watch.step("boot document", DOCUMENTS_LIMIT);
         let document = self.unless_retried(self.document(kargs)).await;
         *state = nextboot::debug_config_without_document(kargs);
-        let document = document?;
+        let Resolved { document, over_tls } = document?;
         *state = document.debug_config(kargs);
         let requests = document.requests(kargs)?;
         *state = requests.debug_config();
         match self.mode {
             Mode::Run => {
                 self.watch.board.plan(state);
-                let files = self.unless_retried(self.fetch_files(&requests)).await?;
+                let files = self.unless_retried(self.fetch_files(&requests, over_tls)).await?;
                 let plan = requests.plan(&paths(&files))?;
                 *state = plan.debug_config();
                 self.watch.board.plan(state);
@@ -173,25 +176,45 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
         }
     }
 
-    async fn document(&self, kargs: &mut Kargs) -> Result<V1, Error> {
+    async fn document(&self, kargs: &mut Kargs) -> Result<Resolved, Error> {
         match self.source {
             Source::Server { action, add_kargs } => {
                 Ok(resolve::follow(self.fetch, kargs, action, add_kargs).await?)
             }
             Source::RomUpdate { update, hostname } => {
-                Ok(rom_update::document(self.fetch, update, hostname).await?)
+                let document = rom_update::document(self.fetch, update, hostname).await?;
+                Ok(Resolved { document, over_tls: None })
             }
         }
     }
 
-    async fn fetch_files(&self, requests: &Requests) -> Result<Vec<(String, Verified)>, Error> {
-        let artifacts: Vec<_> = requests.files.iter().map(artifact).collect();
+    /// Keys come first: operators get in while the rest is still on its way.
+    async fn fetch_files(
+        &self,
+        requests: &Requests,
+        over_tls: Option<OverTls>,
+    ) -> Result<Vec<(String, Verified)>, Error> {
+        let (keys, others): (Vec<_>, Vec<_>) =
+            requests.files.iter().partition(|file| document_keys::is_ours(file));
+        let mut files = self.fetch_these(&keys).await?;
+        if let Some(root) = self.keys_below {
+            document_keys::take(root, over_tls, &files);
+        }
+        files.extend(self.fetch_these(&others).await?);
+        Ok(files.into_iter().map(|(request, file)| (request.name.clone(), file)).collect())
+    }
+
+    async fn fetch_these<'r>(
+        &self,
+        requests: &[&'r FileRequest],
+    ) -> Result<Vec<(&'r FileRequest, Verified)>, Error> {
+        let artifacts: Vec<_> = requests.iter().map(|request| artifact(request)).collect();
         let files = artifact::fetch_all(self.fetch, self.clock, self.machine, &artifacts).await?;
         for file in &files {
             let path = file.path().display();
             log::debug!("{path}: {} bytes, sha256 {}", file.length_bytes(), file.sha256());
         }
-        Ok(artifacts.into_iter().map(|artifact| artifact.name).zip(files).collect())
+        Ok(requests.iter().copied().zip(files).collect())
     }
 
     async fn run_commands(&self, plan: &Plan, reports: &FlashReports) -> Result<(), Error> {

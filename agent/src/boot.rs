@@ -25,6 +25,7 @@ use crate::downloads::{self, DOWNLOADS};
 use crate::evidence::Evidence;
 use crate::fetch::{Https, Settings};
 use crate::hold::{self, Next, Operators, Pauses};
+use crate::keyring::OF_THE_PARAMETER;
 use crate::memory::MEMINFO;
 use crate::network;
 use crate::policy::{POLICY, Policy};
@@ -132,7 +133,7 @@ enum Course {
 fn phase(exit: BootExit) -> &'static str {
     match exit {
         BootExit::Done => "done",
-        BootExit::GaveUp => "gave up",
+        BootExit::GaveUp => state::GAVE_UP,
         BootExit::NothingToDo => "nothing to do",
         BootExit::NeedsOperator => "needs an operator",
         BootExit::Restart => "restarting",
@@ -173,8 +174,10 @@ impl Boot<'_> {
     }
 
     async fn bring_ssh_keys(&self, fetch: &Https) {
-        if let Some(keys) = &self.params.ssh_keys {
-            ssh_keys::bring(fetch, &Monotonic, keys, Path::new(ssh_keys::AUTHORIZED_KEYS)).await;
+        let file = Path::new("/").join(OF_THE_PARAMETER);
+        match &self.params.ssh_keys {
+            Some(keys) => ssh_keys::bring(fetch, &Monotonic, keys, &file).await,
+            None => ssh_keys::take_back(&file),
         }
     }
 
@@ -250,6 +253,7 @@ impl Boot<'_> {
             source,
             report: self.params.report,
             evidence: self.evidence,
+            keys_below: Some(Path::new("/")),
             output: Output::of_the_machine(),
             mode: Mode::Run,
         };

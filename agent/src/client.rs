@@ -115,6 +115,7 @@ async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
         },
         report: &flags.report,
         evidence: &Evidence::of_this_machine(),
+        keys_below: None,
         output: Output::Inherited,
         mode: if flags.dry_run { Mode::DryRun } else { Mode::Run },
     };

@@ -16,7 +16,7 @@ pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use body::{Body, OverTls, Resume, Validator};
+pub(crate) use body::{Body, OverTls, Resume, Text, Validator};
 pub(crate) use error::Error;
 pub(crate) use https::{Https, Settings};
 pub(crate) use shown::shown_text;
@@ -33,7 +33,7 @@ pub(crate) enum Document {
 /// What the agent asks the network for.
 pub(crate) trait Fetch {
     /// Gets a boot document: from http, https, or `file://` with a path as it stands.
-    async fn document(&self, kind: Document, url: &str) -> Result<Vec<u8>, Error>;
+    async fn document(&self, kind: Document, url: &str) -> Result<Text, Error>;
 
     /// Sends a report; what the server says to it, other than its status, is ignored.
     async fn post_form(&self, url: &str, fields: &[(&str, &str)]) -> Result<(), Error>;

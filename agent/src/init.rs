@@ -16,6 +16,7 @@ use agent_types::params::SSH_KEYS;
 
 use crate::chain::Chain;
 use crate::console;
+use crate::keyring;
 use crate::kmsg::{self, Readers};
 use crate::leave;
 use crate::mounts::{self, EARLY_MOUNTS, LATER_MOUNTS};
@@ -24,11 +25,11 @@ use crate::policy::{self, POLICY};
 use crate::reap;
 use crate::signals::{Meaning, Received, Signals};
 use crate::spawn;
-use crate::supervise::{Event, Order, Role, Shell, Supervisor, doing};
+use crate::supervise::{Event, Hold, Keys, Order, Role, Shell, Supervisor, Surroundings, doing};
 use crate::sys::{self, Linux, Reboot, System};
 use crate::watch::{self, Announcements, ParseWordError, Word};
+use crate::wishes::{WISHES, Wishes};
 
-const AUTHORIZED_KEYS: &str = "/root/.ssh/authorized_keys";
 const CMDLINE: &str = "/proc/cmdline";
 const DEFAULT_HOSTNAME: &str = "default-net";
 
@@ -130,6 +131,7 @@ impl Machine {
     }
 
     fn handle(&mut self, event: Event) {
+        self.supervisor.look(surroundings());
         let orders = self.supervisor.on_event(sys::uptime(), event);
         self.carry_out(orders);
     }
@@ -195,7 +197,7 @@ fn asked(received: Received) -> Option<Event> {
             log::info!("{received}: {}", doing(way));
             Some(Event::Asked(way))
         }
-        Meaning::Retry => Some(Event::AskedToRetry),
+        Meaning::Wish => wishes().is_retry_wanted().then_some(Event::AskedToRetry),
         Meaning::Child => None,
         Meaning::Nothing => {
             log::debug!("{received}: means nothing to PID 1");
@@ -204,10 +206,20 @@ fn asked(received: Received) -> Option<Event> {
     }
 }
 
-/// Rescue makes sense only with a key that opens it: of the image, or from the network.
+fn surroundings() -> Surroundings {
+    let keys = if keyring::has_keys(Path::new("/")) { Keys::Some } else { Keys::None };
+    let hold = if wishes().is_held() { Hold::On } else { Hold::Off };
+    Surroundings { keys, hold }
+}
+
+fn wishes() -> Wishes {
+    Wishes::at(Path::new(WISHES))
+}
+
+/// Rescue makes sense only with a key that opens it: of the image, or from the network. A document
+/// may bring one later.
 fn operator_could_log_in() -> bool {
-    let has_keys = fs::metadata(AUTHORIZED_KEYS).is_ok_and(|keys| keys.len() > 0);
-    (has_keys || gets_keys()) && crate::role_named(Role::Rescue.name()).is_some()
+    keyring::has_keys(Path::new("/")) || gets_keys()
 }
 
 fn gets_keys() -> bool {

@@ -6,7 +6,7 @@
 use agent_types::cmdline::Kargs;
 use agent_types::nextboot::{self, Nextboot, V1};
 
-use crate::fetch::{self, Document, Fetch, shown_text};
+use crate::fetch::{self, Document, Fetch, OverTls, shown_text};
 use crate::retry::Transient;
 
 /// Nobody was seen to chain more than two documents; the original would follow them for ever.
@@ -19,6 +19,15 @@ pub(crate) enum AddKargs {
     Yes,
     /// No: the command line is complete.
     No,
+}
+
+/// The boot document that counts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Resolved {
+    /// What it says.
+    pub(crate) document: V1,
+    /// Proof that its servers said so: this one's, and those of all that led to it.
+    pub(crate) over_tls: Option<OverTls>,
 }
 
 /// Why there is no boot document.
@@ -53,17 +62,18 @@ pub(crate) async fn follow(
     kargs: &mut Kargs,
     action: &str,
     add_kargs: AddKargs,
-) -> Result<V1, Error> {
+) -> Result<Resolved, Error> {
     let url = kargs.get(action).ok_or_else(|| Error::NoAction(action.to_owned()))?.to_owned();
     log::info!("boot document: {}", shown_text(&url));
-    let first = load(fetch, Document::Action, &url).await?;
+    let (first, over_tls) = load(fetch, Document::Action, &url).await?;
     if add_kargs == AddKargs::Yes {
         kargs.add_kargs(&first.kargs);
     }
-    follow_chain(fetch, first.v1).await
+    follow_chain(fetch, Resolved { document: first.v1, over_tls }).await
 }
 
-async fn follow_chain(fetch: &impl Fetch, mut document: V1) -> Result<V1, Error> {
+async fn follow_chain(fetch: &impl Fetch, first: Resolved) -> Result<Resolved, Error> {
+    let Resolved { mut document, mut over_tls } = first;
     let mut loaded = Vec::new();
     while let Some(url) = document.chain.take() {
         if loaded.contains(&url) {
@@ -73,22 +83,30 @@ async fn follow_chain(fetch: &impl Fetch, mut document: V1) -> Result<V1, Error>
             return Err(Error::TooLong { url: shown_text(&url) });
         }
         log::info!("boot document: chained to {}", shown_text(&url));
-        document = load(fetch, Document::Chain, &url).await?.v1;
+        let (next, next_over_tls) = load(fetch, Document::Chain, &url).await?;
+        (document, over_tls) = (next.v1, over_tls.and(next_over_tls));
         loaded.push(url);
     }
-    Ok(document)
+    Ok(Resolved { document, over_tls })
 }
 
-async fn load(fetch: &impl Fetch, kind: Document, url: &str) -> Result<Nextboot, Error> {
+async fn load(
+    fetch: &impl Fetch,
+    kind: Document,
+    url: &str,
+) -> Result<(Nextboot, Option<OverTls>), Error> {
     let text = fetch.document(kind, url).await?;
-    Nextboot::parse(&text).map_err(|source| Error::Document { url: shown_text(url), source })
+    match Nextboot::parse(&text.bytes) {
+        Ok(document) => Ok((document, text.over_tls)),
+        Err(source) => Err(Error::Document { url: shown_text(url), source }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::chain::Chain;
-    use crate::fetch::{Body, Resume};
+    use crate::fetch::{Body, Resume, Text};
     use std::cell::RefCell;
     use std::collections::BTreeMap;
 
@@ -106,9 +124,10 @@ mod tests {
     }
 
     impl Fetch for ScriptedFetch {
-        async fn document(&self, kind: Document, url: &str) -> Result<Vec<u8>, fetch::Error> {
+        async fn document(&self, kind: Document, url: &str) -> Result<Text, fetch::Error> {
             self.asked.borrow_mut().push((kind, url.to_owned()));
-            Ok(self.documents.get(url).cloned().unwrap_or_default().into_bytes())
+            let bytes = self.documents.get(url).cloned().unwrap_or_default().into_bytes();
+            Ok(Text { bytes, over_tls: None })
         }
 
         async fn post_form(&self, _: &str, _: &[(&str, &str)]) -> Result<(), fetch::Error> {
@@ -128,6 +147,7 @@ mod tests {
         let mut kargs = Kargs::parse("epoxy.stage2=a");
         follow(&ScriptedFetch::new(documents), &mut kargs, "epoxy.stage2", AddKargs::No)
             .await
+            .map(|resolved| resolved.document)
             .map_err(|error| Chain(&error).to_string())
     }
 
@@ -140,7 +160,7 @@ mod tests {
         ]);
         let mut kargs = Kargs::parse("epoxy.stage2=a");
         let document = follow(&server, &mut kargs, "epoxy.stage2", AddKargs::No).await.unwrap();
-        assert_eq!(document, V1::default());
+        assert_eq!(document, Resolved { document: V1::default(), over_tls: None });
         assert_eq!(
             server.asked.into_inner(),
             [

@@ -90,7 +90,7 @@ pub(crate) async fn document(
         RomUpdate::Directory(base) => from_directory(base, hostname, cards),
         RomUpdate::Manifest(url) => {
             let text = fetch.document(Document::Chain, url).await?;
-            let manifest = RomManifest::parse(&String::from_utf8_lossy(&text));
+            let manifest = RomManifest::parse(&String::from_utf8_lossy(&text.bytes));
             let error = |source| Error::Manifest { url: shown_text(url), source };
             from_manifest(&manifest.map_err(error)?, cards)
         }

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 
 use agent_types::redact::MARKER;
 
-use crate::state::Failure;
-use crate::status::{Address, BootRole, Status};
+use crate::state::{Failure, GAVE_UP};
+use crate::status::{Address, BootRole, Login, Status};
 
 /// No more lines than this come out.
 pub(crate) const MOST_LINES: usize = 14;
@@ -80,6 +80,9 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         let ago = Seconds(status.uptime_s.saturating_sub(failure.at_s));
         rows.push(("  error", format!("{ago} ago: {}", failure.message)));
     }
+    if let Some(why) = locked_out(status.login) {
+        rows.push(("  login", why.to_owned()));
+    }
     rows.push(("  address", addresses(status)));
     if status.held {
         let text = "nothing is started or entered until `stage2 resume`";
@@ -92,11 +95,25 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     rows
 }
 
+/// Why nobody can log in, and what changes that.
+fn locked_out(login: Login) -> Option<&'static str> {
+    match login {
+        Login::Possible => None,
+        Login::AwaitsKeys => Some(
+            "nobody yet: no key has come from epoxy.ssh_keys; mend its server, or the parameter",
+        ),
+        Login::Impossible => {
+            Some("nobody: this image has no keys, and epoxy.ssh_keys does not name any")
+        }
+    }
+}
+
 fn phase(status: &Status) -> String {
     let state = &status.state;
     let mut text = match (state.phase.as_str(), status.boot_role) {
         ("done", _) => "done: the boot document ran to its end".to_owned(),
-        ("gave up", _) => "gave up: the machine restarts".to_owned(),
+        (GAVE_UP, _) if status.held => "gave up: the machine waits for an operator".to_owned(),
+        (GAVE_UP, _) => "gave up: the machine restarts".to_owned(),
         ("nothing to do", _) => {
             "nothing to do: neither epoxy.stage1 nor epoxy.stage2 is given".to_owned()
         }
@@ -203,6 +220,7 @@ mod tests {
             uptime_s: 185,
             boot_role: BootRole::Running,
             held: false,
+            login: Login::Possible,
             set: BTreeMap::new(),
             addresses: vec![address("192.168.0.2/24")],
             state: State { phase: "pause".to_owned(), phase_since_s: 177, ..State::default() },
@@ -242,6 +260,29 @@ stage2 0.1.0 on mlab1.stage2.test, up 3 min 5 s
   held    nothing is started or entered until `stage2 resume`
   set     epoxy.stage2=https://x/.../y";
         assert_eq!(screen(&status, 80).join("\n"), expected);
+    }
+
+    #[test]
+    fn a_machine_that_lets_nobody_in_says_why() {
+        for (login, expected) in [
+            (Login::Possible, ""),
+            (
+                Login::AwaitsKeys,
+                "  login   nobody yet: no key has come from epoxy.ssh_keys; mend its server, or\n          \
+                 the parameter\n",
+            ),
+            (
+                Login::Impossible,
+                "  login   nobody: this image has no keys, and epoxy.ssh_keys does not name any\n",
+            ),
+        ] {
+            let lines = screen(&Status { login, ..status() }, 80).join("\n");
+            let expected = format!(
+                "stage2 0.1.0 on mlab1.stage2.test, up 3 min 5 s\n  phase   pause for 8 s\n\
+                 {expected}  address eth0 192.168.0.2/24"
+            );
+            assert_eq!(lines, expected);
+        }
     }
 
     #[test]

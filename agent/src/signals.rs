@@ -51,8 +51,8 @@ impl fmt::Display for Received {
 pub(crate) enum Meaning {
     /// Leave this kernel.
     Asked(Reboot),
-    /// Start the boot role again if it has ended.
-    Retry,
+    /// An operator's wishes have changed.
+    Wish,
     /// A child has ended.
     Child,
     /// A signal that means nothing to us.
@@ -61,14 +61,14 @@ pub(crate) enum Meaning {
 
 impl Meaning {
     /// busybox `reboot`, `poweroff` and `halt` send SIGTERM, SIGUSR2 and SIGUSR1; the kernel turns
-    /// ctrl-alt-del into SIGINT; `kexec` sends SIGRTMIN+6 and `stage2 retry` SIGHUP.
+    /// ctrl-alt-del into SIGINT; `kexec` sends SIGRTMIN+6 and `stage2 hold`, `resume` and `retry` SIGHUP.
     fn from_number(number: u32) -> Self {
         let Ok(signed) = i32::try_from(number) else { return Self::Nothing };
         match Named::try_from(signed) {
             Ok(Named::SIGTERM | Named::SIGINT) => Self::Asked(Reboot::Restart),
             Ok(Named::SIGUSR2) => Self::Asked(Reboot::PowerOff),
             Ok(Named::SIGUSR1) => Self::Asked(Reboot::Halt),
-            Ok(Named::SIGHUP) => Self::Retry,
+            Ok(Named::SIGHUP) => Self::Wish,
             Ok(Named::SIGCHLD) => Self::Child,
             _ if signed == sys::enter_kernel_signal() => Self::Asked(Reboot::Kexec),
             _ => Self::Nothing,
@@ -149,7 +149,7 @@ mod tests {
             (10, Meaning::Asked(Reboot::Halt)),
             (40, Meaning::Asked(Reboot::Kexec)),
             (17, Meaning::Child),
-            (1, Meaning::Retry),
+            (1, Meaning::Wish),
             (41, Meaning::Nothing),
             (u32::MAX, Meaning::Nothing),
         ] {

@@ -1,27 +1,24 @@
 //! Fetches the public keys of operators from the address on the kernel command line.
 //!
 //! On return they are where the ssh server looks at each login: all that came, or what was there
-//! before. Only https will do, whatever the image's policy says of boot documents: who can change
+//! before. Keys that came from one address stay until there are others from the next one, so that a
+//! slip in the address locks nobody out; without an address there are none. Only https will do, whatever the image's policy says of boot documents: who can change
 //! this file can log in.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_types::digest::{ParseDigestError, Sha256Digest};
-use agent_types::params::{SSH_KEYS_SHA256, SshKeys};
+use agent_types::params::{SSH_KEYS, SSH_KEYS_SHA256, SshKeys};
 use sha2::{Digest as _, Sha256};
 
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::fetch::{self, Document, Fetch, shown_text};
+use crate::keyring::{self, Change};
 use crate::rescue::authorized_keys;
 use crate::retry::{Backoff, Transient, Tries};
-
-/// Where the ssh server looks, beside the image's own keys.
-pub(crate) const AUTHORIZED_KEYS: &str = "/run/stage2/authorized_keys";
 
 /// A machine that does not boot needs its operators most: there is no end.
 const TRIES: Backoff = Backoff {
@@ -67,6 +64,15 @@ pub(crate) async fn bring(fetch: &impl Fetch, clock: &impl Clock, keys: &SshKeys
     log::info!("ssh: {} from {url} may log in", counted(result.unwrap_or_default()));
 }
 
+/// No address is named any more: takes back the keys that an earlier one has brought.
+pub(crate) fn take_back(file: &Path) {
+    match keyring::remove(file) {
+        Ok(Change::Changed) => log::warn!("ssh: the keys of an earlier {SSH_KEYS} are taken back"),
+        Ok(Change::None) => {}
+        Err(error) => log::warn!("ssh: cannot remove {}: {error}", file.display()),
+    }
+}
+
 fn counted(keys: usize) -> String {
     format!("{keys} {}", if keys == 1 { "key" } else { "keys" })
 }
@@ -80,7 +86,7 @@ async fn bring_once(fetch: &impl Fetch, keys: &SshKeys, file: &Path) -> Result<u
     }
     let expected = keys.sha256.as_deref().map(str::parse).transpose().map_err(Error::NoDigest)?;
     // A redirect never leads from https to plain http.
-    let bytes = fetch.document(Document::Chain, &keys.url).await?;
+    let bytes = fetch.document(Document::Chain, &keys.url).await?.bytes;
     let got = Sha256Digest::from(<[u8; 32]>::from(Sha256::digest(&bytes)));
     if let Some(expected) = expected.filter(|expected| *expected != got) {
         return Err(Error::Digest { url, expected, got });
@@ -90,22 +96,14 @@ async fn bring_once(fetch: &impl Fetch, keys: &SshKeys, file: &Path) -> Result<u
     if usable.is_empty() {
         return Err(Error::NoKeys { url });
     }
-    replace(file, &bytes).map_err(|source| Error::Write { path: file.to_owned(), source })?;
+    keyring::replace(file, &bytes)
+        .map_err(|source| Error::Write { path: file.to_owned(), source })?;
     Ok(usable.len())
-}
-
-/// Whole or not at all: somebody may log in meanwhile.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(file.parent().unwrap_or(Path::new("/")))?;
-    let new = file.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(&new)?.write_all(bytes)?;
-    fs::rename(new, file)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

@@ -81,8 +81,11 @@ impl State {
     }
 }
 
+/// The phase after the time for attempts: the machine restarts.
+pub(crate) const GAVE_UP: &str = "gave up";
+
 /// The boot role ends after these by itself.
-const FINAL: &[&str] = &["done", "gave up", "nothing to do"];
+const FINAL: &[&str] = &["done", GAVE_UP, "nothing to do", "needs an operator", "restarting"];
 
 fn is_final(phase: &str) -> bool {
     FINAL.contains(&phase)

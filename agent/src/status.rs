@@ -8,6 +8,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
+use agent_types::cmdline;
+use agent_types::params::BootParams;
 use agent_types::redact::redact_map;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
@@ -15,8 +17,12 @@ use nix::sys::socket::SockaddrStorage;
 use serde::Serialize;
 
 use crate::build_info::{BUILD_INFO, BuildInfo};
+use crate::keyring;
+use crate::pid1::Pid1;
 use crate::state::{self, State};
-use crate::wishes::{WISHES, Wishes};
+use crate::wishes::{Replacements, WISHES, Wishes};
+
+const CMDLINE: &str = "/proc/cmdline";
 
 /// The machine at one moment, as `stage2 status --json` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +37,8 @@ pub(crate) struct Status {
     pub(crate) boot_role: BootRole,
     /// Whether an operator wishes that nothing is started or entered.
     pub(crate) held: bool,
+    /// Whether anybody could log in.
+    pub(crate) login: Login,
     /// Kernel parameters that an operator has set, without secrets.
     pub(crate) set: BTreeMap<String, String>,
     /// All addresses but those of the loopback.
@@ -48,6 +56,18 @@ pub(crate) enum BootRole {
     Running,
     /// It has ended, or it never began.
     Ended,
+}
+
+/// Whether anybody could log in over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Login {
+    /// There are keys; or this is not our machine, and none of our business.
+    Possible,
+    /// Keys are named, and none has come yet.
+    AwaitsKeys,
+    /// There are no keys, and none are named.
+    Impossible,
 }
 
 /// An address of this machine.
@@ -70,9 +90,30 @@ impl Status {
             uptime_s: state::now_s(),
             boot_role: BootRole::of(Path::new("/proc"), state.pid),
             held: wishes.is_held(),
+            login: Login::here(&wishes.kargs()),
             set: redact_map(&wishes.kargs()),
             addresses: addresses(),
             state,
+        }
+    }
+}
+
+impl Login {
+    fn here(set: &Replacements) -> Self {
+        if Pid1::find() != Pid1::Ours {
+            return Self::Possible;
+        }
+        let given = fs::read(CMDLINE).unwrap_or_default();
+        Self::of(Path::new("/"), &cmdline::replace(&String::from_utf8_lossy(&given), set))
+    }
+
+    fn of(root: &Path, cmdline: &str) -> Self {
+        if keyring::has_keys(root) {
+            return Self::Possible;
+        }
+        match BootParams::parse(cmdline).ssh_keys {
+            Some(_) => Self::AwaitsKeys,
+            None => Self::Impossible,
         }
     }
 }
@@ -150,6 +191,20 @@ mod tests {
     }
 
     #[test]
+    fn somebody_can_log_in_with_a_key_that_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        for (cmdline, expected) in [
+            ("epoxy.ssh_keys=https://x/y", Login::AwaitsKeys),
+            ("epoxy.ssh_keys=", Login::Impossible),
+            ("quiet", Login::Impossible),
+        ] {
+            assert_eq!(Login::of(root.path(), cmdline), expected, "{cmdline}");
+        }
+        keyring::replace(&root.path().join(keyring::OF_THE_DOCUMENT), b"key").unwrap();
+        assert_eq!(Login::of(root.path(), "quiet"), Login::Possible);
+    }
+
+    #[test]
     fn a_script_finds_what_it_looks_for_in_the_json() {
         let status = Status {
             stage2: "1.2".to_owned(),
@@ -157,13 +212,14 @@ mod tests {
             uptime_s: 5,
             boot_role: BootRole::Running,
             held: true,
+            login: Login::AwaitsKeys,
             set: BTreeMap::new(),
             addresses: vec![Address { interface: "eth0".into(), address: "10.0.0.2/8".into() }],
             state: State { version: 1, phase: "fetch".to_owned(), ..State::default() },
         };
         let expected = serde_json::json!({
             "stage2": "1.2", "hostname": "host", "uptime_s": 5, "boot_role": "running",
-            "held": true, "set": {}, "addresses": [{"interface": "eth0", "address": "10.0.0.2/8"}],
+            "held": true, "login": "awaits_keys", "set": {}, "addresses": [{"interface": "eth0", "address": "10.0.0.2/8"}],
             "version": 1, "pid": 0, "phase": "fetch", "phase_since_s": 0, "attempt": 0,
             "last_error": null, "next_try_s": null, "interface": null
         });

@@ -4,6 +4,8 @@
 //! answers with what to do. Whoever carries the orders out reports back with more events. After any
 //! failure there is an order or a time to wake up, and a line that says which and why.
 
+mod departure;
+mod surroundings;
 mod worker;
 
 use std::time::Duration;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use agent_types::exit::BootExit;
 use log::Level;
 
+use self::departure::{Departure, Reason};
+pub(crate) use self::surroundings::{Hold, Keys, Surroundings};
 pub(crate) use self::worker::Role;
 use self::worker::{LONGEST_PAUSE, State, Worker};
 use crate::reap::End;
@@ -84,14 +88,6 @@ impl Deadline {
     }
 }
 
-/// Whether this kernel is being left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Departure {
-    Staying,
-    Later { way: Reboot, at: Duration },
-    Ordered,
-}
-
 /// The state of the machine as PID 1 sees it.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -100,12 +96,15 @@ pub(crate) struct Supervisor {
     shell: Worker,
     deadline: Option<Deadline>,
     departure: Departure,
+    surroundings: Surroundings,
 }
 
 impl Supervisor {
     /// A machine that has just started; `rescue` tells whether an operator could log in.
     pub(crate) fn new(rescue: bool) -> Self {
+        let keys = if rescue { Keys::Some } else { Keys::None };
         Self {
+            surroundings: Surroundings { keys, hold: Hold::Off },
             boot: Worker::new(Role::Boot),
             rescue: rescue.then(|| Worker::new(Role::Rescue)),
             shell: Worker::new(Role::Shell),
@@ -121,6 +120,11 @@ impl Supervisor {
         std::iter::once(&mut self.boot).chain(others).map(Worker::start).collect()
     }
 
+    /// Takes what PID 1 sees; what follows from it comes with the next event.
+    pub(crate) fn look(&mut self, surroundings: Surroundings) {
+        self.surroundings = surroundings;
+    }
+
     /// Takes what has happened and answers with what to do.
     pub(crate) fn on_event(&mut self, now: Duration, event: Event) -> Vec<Order> {
         let mut orders = match event {
@@ -134,6 +138,8 @@ impl Supervisor {
             Event::NotLeft(way) => self.not_left(now, way),
             Event::Tick => self.tick(now),
         };
+        orders.extend(self.obey_hold(now));
+        orders.extend(self.rescue_if_wanted());
         orders.extend(self.shell_if_needed());
         orders
     }
@@ -147,7 +153,7 @@ impl Supervisor {
         let deadline = self.deadline.as_ref().map(Deadline::at);
         let departure = match self.departure {
             Departure::Later { at, .. } => Some(at),
-            Departure::Staying | Departure::Ordered => None,
+            Departure::Staying | Departure::Held { .. } | Departure::Ordered => None,
         };
         pauses.chain(deadline).chain(departure).min()
     }
@@ -227,10 +233,8 @@ impl Supervisor {
             BootExit::NeedsOperator => {
                 stay("a network card needs an operator, and the machine must not restart")
             }
-            BootExit::Restart => self.leave_later(now, Reboot::Restart, "the update is done"),
-            BootExit::GaveUp => {
-                self.leave_later(now, Reboot::Restart, "boot role gave up (exit status 2)")
-            }
+            BootExit::Restart => self.leave_later(now, Reboot::Restart, Reason::Updated),
+            BootExit::GaveUp => self.leave_later(now, Reboot::Restart, Reason::GaveUp),
         }
     }
 
@@ -280,7 +284,7 @@ impl Supervisor {
                 let text = format!("cannot enter the loaded kernel: {}", boot_again_in(pause));
                 Order::Say(Level::Error, text)
             }
-            way => self.leave_later(now, way, "the kernel refused"),
+            way => self.leave_later(now, way, Reason::Refused),
         });
         orders
     }
@@ -290,10 +294,29 @@ impl Supervisor {
         Order::Leave(way)
     }
 
-    fn leave_later(&mut self, now: Duration, way: Reboot, why: &str) -> Order {
-        self.departure = Departure::Later { way, at: now + RESTART_DELAY };
-        let seconds = RESTART_DELAY.as_secs();
+    fn leave_later(&mut self, now: Duration, way: Reboot, after: Reason) -> Order {
+        self.departure = Departure::Later { way, at: now + RESTART_DELAY, after };
+        let (why, seconds) = (after.text(), RESTART_DELAY.as_secs());
         Order::Say(Level::Error, format!("{why}: {} in {seconds} s", doing(way)))
+    }
+
+    /// Whoever holds the boot wants to look at this machine, and not at one that restarts. A boot
+    /// that gave up begins anew when it is let go; other reasons to leave are as good as before.
+    fn obey_hold(&mut self, now: Duration) -> Vec<Order> {
+        match (self.departure, self.surroundings.hold) {
+            (Departure::Later { way, after, .. }, Hold::On) => {
+                self.departure = Departure::Held { way, after };
+                let text =
+                    format!("held by the operator, until `stage2 resume`: not {}", doing(way));
+                vec![Order::Say(Level::Warn, text)]
+            }
+            (Departure::Held { after: Reason::GaveUp, .. }, Hold::Off) => {
+                self.departure = Departure::Staying;
+                self.retry()
+            }
+            (Departure::Held { way, after }, Hold::Off) => vec![self.leave_later(now, way, after)],
+            _ => vec![],
+        }
     }
 
     fn tick(&mut self, now: Duration) -> Vec<Order> {
@@ -303,8 +326,9 @@ impl Supervisor {
             .map(Worker::start)
             .collect();
         orders.extend(self.missed_deadline(now));
-        if let Departure::Later { way, at } = self.departure
+        if let Departure::Later { way, at, .. } = self.departure
             && at <= now
+            && self.surroundings.hold == Hold::Off
         {
             orders.push(self.leave_now(way));
         }
@@ -316,8 +340,7 @@ impl Supervisor {
             None => vec![],
             Some(Deadline::Announcement { announced, .. }) => self.kill_boot(now, &announced),
             Some(Deadline::Death { pid, .. }) => {
-                let why = format!("boot role (process {pid}) hangs in the kernel");
-                vec![self.leave_later(now, Reboot::Restart, &why)]
+                vec![self.leave_later(now, Reboot::Restart, Reason::Hangs { pid })]
             }
         }
     }
@@ -330,16 +353,30 @@ impl Supervisor {
         vec![Order::Say(Level::Error, text), Order::Kill(pid)]
     }
 
+    /// An image without keys has no use for rescue until a document or a command brings one.
+    fn rescue_if_wanted(&mut self) -> Option<Order> {
+        let unwanted = self.rescue.is_some() || self.surroundings.keys == Keys::None;
+        if unwanted || self.departure == Departure::Ordered {
+            return None;
+        }
+        Some(self.rescue.insert(Worker::new(Role::Rescue)).start())
+    }
+
     /// The console's shell runs when the boot role is no hope and nobody can log in.
     fn shell_if_needed(&mut self) -> Vec<Order> {
-        let rescue = self.rescue.as_ref().is_some_and(Worker::is_alive_or_promising);
-        let leaving = self.departure != Departure::Staying;
+        let is_up = self.rescue.as_ref().is_some_and(Worker::is_alive_or_promising);
+        let leaving = matches!(self.departure, Departure::Later { .. } | Departure::Ordered);
         let idle = self.shell.state == State::Off && self.boot.state != State::Off;
-        if rescue || leaving || !idle || self.boot.is_alive_or_promising() {
+        if leaving || !idle || self.boot.is_alive_or_promising() {
             return vec![];
         }
-        let text = "nobody can log in: starting a shell on the console";
-        vec![Order::Say(Level::Warn, text.to_owned()), self.shell.start()]
+        let why = match self.surroundings.keys {
+            Keys::Some if is_up => return vec![],
+            Keys::None if is_up => "no key has come that could log in",
+            _ => "nobody can log in",
+        };
+        let text = format!("{why}: starting a shell on the console");
+        vec![Order::Say(Level::Warn, text), self.shell.start()]
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) enum Reboot {
 pub(crate) enum Signal {
     /// `SIGTERM`
     Terminate,
-    /// `SIGHUP`: interactive shells ignore SIGTERM but end on this one. Asks PID 1 to start the boot
-    /// role again if it has ended.
+    /// `SIGHUP`: interactive shells ignore SIGTERM but end on this one. Asks PID 1 to look at
+    /// the operators' wishes.
     HangUp,
     /// `SIGUSR2`: asks PID 1 to turn the power off, as busybox has it.
     PowerOff,

@@ -22,4 +22,5 @@ pub mod shell;
 pub mod stage3;
 pub mod terminal;
 pub mod timeline;
+pub mod tmux;
 pub mod vm;

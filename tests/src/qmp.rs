@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -91,6 +91,15 @@ impl Qmp {
         let port = forward.and_then(|line| line.split_whitespace().nth(3));
         port.and_then(|port| port.parse().ok())
             .with_context(|| format!("expected a forwarded port in:\n{table}"))
+    }
+
+    /// The pseudo terminal at the other end of a serial port that QEMU has made one for.
+    pub fn terminal(&mut self, port: &str) -> anyhow::Result<PathBuf> {
+        let answer = self.execute("query-chardev", &json!({}))?;
+        let ports = answer.as_array().context("expected a list of ports")?;
+        let name = ports.iter().find(|known| known["label"] == port).map(|port| &port["filename"]);
+        let path = name.and_then(|name| name.as_str()?.strip_prefix("pty:"));
+        path.map(PathBuf::from).with_context(|| format!("expected {port} in {answer}"))
     }
 
     fn read_line(&mut self) -> anyhow::Result<Value> {

@@ -18,6 +18,8 @@ use vmtest::vm::Vm;
 const END: Duration = Duration::from_secs(120);
 const MEMORY_MIB: u32 = 512;
 const SPECIFICATION: &str = "cmdline = \"console=ttyS0\"\nflavours = [\"disk\"]\n";
+/// mkfs.xfs of Debian 12 makes no smaller ones.
+const SMALLEST_XFS_MIB: u64 = 320;
 const BOOT_UUID: &str = "0d6a4f5e-5f0b-4d2c-9a1c-2f3e4d5c6b7a";
 
 /// A root as small as one can be, and the file system that it wants on /boot.
@@ -51,8 +53,12 @@ fn disk(directory: &Path, name: &str, how: &[&str]) -> anyhow::Result<PathBuf> {
 }
 
 fn empty_disk(directory: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    disk_of(directory, name, 16)
+}
+
+fn disk_of(directory: &Path, name: &str, mib: u64) -> anyhow::Result<PathBuf> {
     let disk = directory.join(name).with_extension("img");
-    fs::File::create(&disk)?.set_len(16 << 20)?;
+    fs::File::create(&disk)?.set_len(mib << 20)?;
     Ok(disk)
 }
 
@@ -62,17 +68,21 @@ fn file_on(disk: &Path, path: &str) -> anyhow::Result<String> {
     command::output(Command::new("/sbin/debugfs").args(["-R", &cat]).arg(disk))
 }
 
-fn with_disks(mut machine: Machine, disks: &[PathBuf]) -> Machine {
-    for (number, disk) in disks.iter().enumerate() {
+/// Models of disks that QEMU has.
+const VIRTIO: &str = "virtio-blk-pci";
+const NVME: &str = "nvme,serial=stage2";
+
+fn with_disks(mut machine: Machine, disks: &[(PathBuf, &str)]) -> Machine {
+    for (number, (disk, model)) in disks.iter().enumerate() {
         let drive = format!("if=none,id=hd{number},format=raw,file={}", disk.display());
-        let device = format!("virtio-blk-pci,drive=hd{number}");
+        let device = format!("{model},drive=hd{number}");
         machine.extra.extend(["-drive".into(), drive.into(), "-device".into(), device.into()]);
     }
     machine
 }
 
 /// Boots a machine with nothing to do, so that PID 1 opens a shell.
-fn boot(scenario: &Scenario, disks: &[PathBuf]) -> anyhow::Result<Vm> {
+fn boot(scenario: &Scenario, disks: &[(PathBuf, &str)]) -> anyhow::Result<Vm> {
     let ip = format!("192.168.0.2::192.168.0.1:255.255.255.0:{HOST}:eth0:off::");
     let machine = scenario.machine_with(&format!("net.ifnames=0 epoxy.ip={ip}"));
     let machine = with_disks(Machine { memory_mib: MEMORY_MIB, ..machine }, disks);
@@ -96,7 +106,8 @@ fn an_installed_system_is_entered_and_mended() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let [root, boot_disk] = installed_system(directory.path())?;
     let spare = empty_disk(directory.path(), "spare")?;
-    let mut vm = boot(&scenario, &[root.clone(), boot_disk.clone(), spare.clone()])?;
+    let mut vm =
+        boot(&scenario, &[root.clone(), boot_disk.clone(), spare].map(|disk| (disk, VIRTIO)))?;
 
     let checked = done(&mut vm, "e2fsck -f -n /dev/vda")?;
     assert!(checked.contains("Pass 5: Checking group summary information"), "{checked}");
@@ -140,9 +151,11 @@ fn a_root_on_lvm_is_made_and_entered_with_debians_tools() -> anyhow::Result<()> 
     let image = Arc::new(Image::specified("disk-image-2", SPECIFICATION)?);
     let scenario = Scenario::with_image(image, Presented::Good)?;
     let directory = tempfile::tempdir()?;
-    let disks = ["a", "b", "c"].map(|name| empty_disk(directory.path(), name).unwrap());
+    let disks = ["a", "b", "c"].map(|name| (empty_disk(directory.path(), name).unwrap(), VIRTIO));
     let mut vm = boot(&scenario, &disks)?;
     for command in [
+        // With these, lvm waits for udev.
+        "test -e /proc/sysvipc/sem",
         "pvcreate -q /dev/vda && vgcreate -q vg /dev/vda && lvcreate -q -y -L 8M -n root vg",
         "mkfs.ext4 -q /dev/vg/root && e2fsck -f -p /dev/vg/root",
         "mkdir /tmp/r && mount -t ext4 /dev/vg/root /tmp/r && cd /tmp/r && mkdir bin dev proc run \
@@ -154,9 +167,78 @@ fn a_root_on_lvm_is_made_and_entered_with_debians_tools() -> anyhow::Result<()> 
         "parted -s /dev/vdb mklabel gpt mkpart one 1MiB 8MiB print",
         "mkfs.xfs -V && xfs_repair -V && nvme version",
     ] {
-        done(&mut vm, command)?;
+        let said = done(&mut vm, command)?;
+        assert!(!said.contains("emaphore") && !said.contains("not implemented"), "{said}");
     }
     vm.type_line("stage2 poweroff")?;
+    assert!(vm.wait_exit(END)?.success());
+    Ok(())
+}
+
+/// A FAT16 file system of 8 MiB with nothing on it and the volume id 2F3E-4D5C, as Microsoft's
+/// *FAT32 File System Specification* has it: Debian's tools for it are in no flavour.
+fn empty_fat() -> Vec<u8> {
+    const SECTORS: u16 = 16384;
+    const SECTORS_OF_A_TABLE: u16 = 33;
+    let mut sector = b"\xeb\x3c\x90stage2  ".to_vec();
+    // Bytes in a sector, sectors in a cluster, sectors before the tables, tables, entries of the root.
+    sector.extend([&[0, 2], &[2][..], &[1, 0], &[2], &[0, 2]].concat());
+    sector
+        .extend([&SECTORS.to_le_bytes()[..], &[0xf8], &SECTORS_OF_A_TABLE.to_le_bytes()].concat());
+    sector.extend(b"\x20\0\x02\0\0\0\0\0\0\0\0\0\x80\0\x29\x5c\x4d\x3e\x2fEFI        FAT16   ");
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    let mut disk = vec![0; usize::from(SECTORS) * 512];
+    disk[..512].copy_from_slice(&sector);
+    for table in [1, 1 + usize::from(SECTORS_OF_A_TABLE)] {
+        disk[table * 512..][..4].copy_from_slice(&[0xf8, 0xff, 0xff, 0xff]);
+    }
+    disk
+}
+
+/// Makes a root on the first SATA disk and an EFI partition on the NVMe disk, as an installer does.
+const INSTALL: [&str; 4] = [
+    "parted -s /dev/nvme0n1 mklabel gpt mkpart EFI fat32 1MiB 15MiB set 1 esp on",
+    "dd if=/dev/sdb of=/dev/nvme0n1p1 bs=1M count=8 && \
+     dd if=/dev/zero of=/dev/sdb bs=1M count=1 && mkfs.xfs -q /dev/sda",
+    "mkdir /tmp/r && mount -t xfs /dev/sda /tmp/r && cd /tmp/r && \
+     mkdir -p bin boot/efi dev etc proc run sys && \
+     echo UUID=2F3E-4D5C /boot/efi vfat umask=0077 0 1 >etc/fstab",
+    "cp /bin/busybox bin/ && ln -s busybox bin/sh && cd / && umount /tmp/r",
+];
+
+#[test]
+fn an_xfs_root_on_sata_with_its_efi_partition_on_nvme_is_entered() -> anyhow::Result<()> {
+    let image = Arc::new(Image::specified("disk-image-3", SPECIFICATION)?);
+    let scenario = Scenario::with_image(image, Presented::Good)?;
+    let directory = tempfile::tempdir()?;
+    let sata = disk_of(directory.path(), "sata", SMALLEST_XFS_MIB)?;
+    let nvme = empty_disk(directory.path(), "nvme")?;
+    let fat = directory.path().join("fat.img");
+    fs::write(&fat, empty_fat())?;
+    // Each SATA disk has a port of its own.
+    let sata = [(sata, "ide-hd,bus=ide.0"), (fat, "ide-hd,bus=ide.1")];
+    let mut vm = boot(&scenario, &[&sata[..], &[(nvme, NVME)]].concat())?;
+    for command in INSTALL {
+        done(&mut vm, command)?;
+    }
+    let script = "echo mended >/written; echo loader >/boot/efi/loader.txt; \
+                  busybox grep -c -e ' / xfs ' -e ' /boot/efi vfat ' /proc/mounts";
+    let said = done(&mut vm, &format!("stage2 chroot /dev/sda sh -c \"{script}\""))?;
+    assert!(said.lines().any(|line| line == "2"), "{said}");
+    let mounts = done(&mut vm, "cat /proc/mounts")?;
+    assert!(!mounts.contains("/dev/sda") && !mounts.contains("nvme"), "{mounts}");
+    done(&mut vm, "xfs_repair -n /dev/sda")?;
+    let written = "mkdir -p /tmp/e && mount -t xfs -o ro /dev/sda /tmp/r && \
+                   mount -t vfat -o ro /dev/nvme0n1p1 /tmp/e && cat /tmp/r/written /tmp/e/loader.txt";
+    assert!(done(&mut vm, written)?.contains("mended\nloader"));
+    // The EFI partition is no system, and says so.
+    let (said, status) = answer(&mut vm, "umount /tmp/e; stage2 chroot /dev/nvme0n1p1")?;
+    assert!(said.contains("expected the root of a system on /dev/nvme0n1p1"), "{said}");
+    assert_eq!(status, 1);
+    let (inventory, _) = answer(&mut vm, "stage2 inventory")?;
+    assert!(inventory.contains("sda") && inventory.contains("nvme0n1"), "{inventory}");
+    vm.type_line("umount /tmp/r; stage2 poweroff")?;
     assert!(vm.wait_exit(END)?.success());
     Ok(())
 }

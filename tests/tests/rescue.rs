@@ -16,7 +16,6 @@ use vmtest::image::{Image, SPECIFICATION};
 use vmtest::machine::{Machine, USER_NETWORK_GUEST};
 use vmtest::operator::{self, Access, Operator};
 use vmtest::scenario::Scenario;
-use vmtest::server::{Fault, Times};
 use vmtest::stage3::minimal;
 use vmtest::vm::Vm;
 
@@ -24,15 +23,15 @@ use vmtest::vm::Vm;
 const MEMORY_MIB: u32 = 256;
 
 /// An operator and an image that lets them in.
-struct Rescue {
-    operator: Operator,
-    image: Arc<Image>,
+pub(crate) struct Rescue {
+    pub(crate) operator: Operator,
+    pub(crate) image: Arc<Image>,
     _directory: tempfile::TempDir,
 }
 
 impl Rescue {
     /// One for all tests of this program.
-    fn shared() -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn shared() -> anyhow::Result<Arc<Self>> {
         static SHARED: Mutex<Option<Arc<Rescue>>> = Mutex::new(None);
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rescue) = &*shared {
@@ -49,21 +48,32 @@ impl Rescue {
         Ok(Self { operator, image: Arc::new(image), _directory: directory })
     }
 
-    fn machine(&self, cmdline: &str) -> Machine {
+    pub(crate) fn machine(&self, cmdline: &str) -> Machine {
         machine(&self.image, cmdline)
     }
 
     /// A machine with this command line, and the operator's access to it.
-    fn boot(&self, cmdline: &str) -> anyhow::Result<(Vm, Access)> {
+    pub(crate) fn boot(&self, cmdline: &str) -> anyhow::Result<(Vm, Access)> {
         let mut vm = Vm::start(&self.machine(cmdline))?;
         let access = self.operator.reach(&mut vm)?;
         Ok((vm, access))
     }
 }
 
-fn machine(image: &Image, cmdline: &str) -> Machine {
+pub(crate) fn machine(image: &Image, cmdline: &str) -> Machine {
     let machine = Machine::new(MEMORY_MIB).with_kernel(&image.vmlinuz, None, cmdline);
     machine.with_card(operator::card())
+}
+
+/// A machine whose boot document fails, and the operator's access to it.
+pub(crate) fn failing() -> anyhow::Result<(Scenario, Vm, Access)> {
+    let rescue = Rescue::shared()?;
+    let scenario = Scenario::with_image(Arc::clone(&rescue.image), Presented::Good)?;
+    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", "exit 7"]]));
+    let mut vm = scenario.start(&rescue.machine(&scenario.cmdline()))?;
+    let access = rescue.operator.reach(&mut vm)?;
+    vm.expect("next try in 10s")?;
+    Ok((scenario, vm, access))
 }
 
 #[test]
@@ -181,12 +191,7 @@ fn a_full_root_file_system_keeps_nobody_out() -> anyhow::Result<()> {
 
 #[test]
 fn a_login_shows_what_the_machine_is_doing_and_why_it_stopped() -> anyhow::Result<()> {
-    let rescue = Rescue::shared()?;
-    let scenario = Scenario::with_image(Arc::clone(&rescue.image), Presented::Good)?;
-    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", "exit 7"]]));
-    let mut vm = scenario.start(&rescue.machine(&scenario.cmdline()))?;
-    let access = rescue.operator.reach(&mut vm)?;
-    vm.expect("next try in 10s")?;
+    let (scenario, vm, access) = failing()?;
     let screen = interactive(&access)?;
     for line in [
         "stage2 0.1.0 on mlab1.stage2.test, up ",
@@ -246,31 +251,6 @@ fn an_operator_holds_the_boot_mends_it_and_lets_it_go_on() -> anyhow::Result<()>
     vm.expect("entering the loaded kernel")?;
     vm.expect_in_order(&[minimal::GREETING, " epoxy.project=mended "])?;
     assert_eq!(scenario.server.reports(), [], "nothing has failed");
-    Ok(())
-}
-
-#[test]
-fn keys_from_the_network_let_operators_in_and_hold_nobody_up() -> anyhow::Result<()> {
-    // This image lets nobody in.
-    let (operator, scenario) = (Operator::new()?, Scenario::new()?);
-    scenario.document(document::commands(&[], &[&["/bin/echo", "hello from the document"]]));
-    let keys = fs::read(operator.public_key())?;
-    scenario.server.serve("/keys", &keys[..]).fault("/keys", Fault::Status(404), Times::Always);
-    let cmdline = format!(
-        "{} epoxy.ssh_keys={} epoxy.ssh_keys_sha256={}",
-        scenario.cmdline(),
-        scenario.server.https_url("/keys"),
-        document::sha256(&keys)
-    );
-    let mut vm = scenario.start(&machine(&scenario.image, &cmdline))?;
-    let access = operator.reach(&mut vm)?;
-    vm.expect("hello from the document")?;
-    vm.expect("the boot document ran to its end: the machine stays in rescue")?;
-    assert_eq!(access.run("echo in")?.status.code(), Some(255), "there are no keys yet");
-    vm.has_no("may log in")?;
-    scenario.server.heal("/keys");
-    vm.expect("ssh: 1 key from https://")?;
-    assert_eq!(access.ask("echo in; stat -c %a /run/stage2/authorized_keys")?, "in\n600\n");
     Ok(())
 }
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use vmtest::document;
+use vmtest::image::Image;
+use vmtest::machine::{Card, Machine};
 use vmtest::scenario::Scenario;
+use vmtest::tmux::Tmux;
+use vmtest::vm::Vm;
 
 const ROWS: u16 = 24;
 const COLUMNS: u16 = 80;
@@ -62,5 +66,67 @@ fn the_state_fits_a_terminal_of_80x24_and_a_line_of_9600_baud() -> anyhow::Resul
     {
         assert!(lines.iter().any(|line| line.contains(part)), "{part}: {lines:?}");
     }
+    Ok(())
+}
+
+const PROMPT: &str = "mlab1:/#";
+
+/// A prompt behind everything else.
+fn prompt(screen: &[String]) -> bool {
+    screen.iter().rfind(|row| !row.is_empty()).is_some_and(|row| row == PROMPT)
+}
+
+fn typed(tmux: &Tmux, line: &str) -> anyhow::Result<Vec<String>> {
+    tmux.press(&["clear", "Enter"])?;
+    tmux.expect(|screen| screen.first().is_some_and(|row| row == PROMPT))?;
+    tmux.press(&[line, "Enter"])?;
+    tmux.expect(|screen| screen.first().is_some_and(|row| row.ends_with(line)) && prompt(screen))
+}
+
+#[test]
+fn an_operator_at_a_terminal_of_80x24_sees_all_and_breaks_no_line() -> anyhow::Result<()> {
+    let specification = "cmdline = \"console=ttyS1\"\npolicy.console_shell = true\n";
+    let image = Image::specified("tmux", specification)?;
+    let cmdline = "net.ifnames=0 \
+                   epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0:mlab1.stage2.test:eth0:off::";
+    let machine = Machine::new(256)
+        .with_kernel(&image.vmlinuz, None, cmdline)
+        .with_card(Card::new("virtio-net-pci"));
+    let vm = Vm::start(&Machine {
+        paused: true,
+        extra: ["-serial", "pty"].map(Into::into).into(),
+        ..machine
+    })?;
+    let mut control = vm.control()?;
+    let tmux = Tmux::attach(&control.terminal("serial1")?, COLUMNS, ROWS)?;
+    control.resume()?;
+    tmux.expect(|screen| {
+        screen.iter().any(|row| row.contains("the kernel command line asks for"))
+    })?;
+    tmux.press(&["Enter"])?;
+    tmux.expect(|screen| screen.iter().any(|row| row.starts_with(PROMPT)))?;
+    // What the kernel says of its clocks would come in between.
+    tmux.press(&["dmesg -n 1", "Enter"])?;
+    let message = typed(&tmux, "stage2")?;
+    assert!(message[1].starts_with("stage2 0.1.0 on mlab1.stage2.test, up "), "{message:#?}");
+    assert_eq!(
+        message[2..],
+        [
+            "  phase   nothing to do: neither epoxy.stage1 nor epoxy.stage2 is given",
+            "  login   nobody: this image has no keys, and epoxy.ssh_keys does not name any",
+            "  address eth0 192.168.0.2/24",
+            "`stage2 --help` tells what you can do: hold, set, retry, resume, log, plan ...",
+            PROMPT,
+        ],
+        "{message:#?}"
+    );
+    typed(&tmux, "stage2 hold")?;
+    let status = typed(&tmux, "stage2 status")?;
+    assert!(status[1].starts_with("stage2 0.1.0 on mlab1.stage2.test, up "), "{status:#?}");
+    assert!(
+        status.contains(&"  held    nothing is started or entered until `stage2 resume`".into())
+    );
+    let help = typed(&tmux, "stage2 --help")?;
+    assert!(help.iter().any(|row| row.starts_with("When a machine will not boot: ")), "{help:#?}");
     Ok(())
 }

@@ -10,6 +10,15 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OverTls(pub(super) ());
 
+/// A boot document or another short text, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text {
+    /// What the server said.
+    pub(crate) bytes: Vec<u8>,
+    /// Proof that it was this server, if there is one.
+    pub(crate) over_tls: Option<OverTls>,
+}
+
 /// Where to go on with a file that was begun, if it is still the same file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resume {

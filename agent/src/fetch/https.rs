@@ -1,6 +1,6 @@
 //! [`Fetch`] over real connections: reqwest, rustls and our own redirect rules.
 
-use super::body::{Body, OverTls, Resume, Validator};
+use super::body::{Body, OverTls, Resume, Text, Validator};
 use super::error::{Cause, Error, find, root};
 use super::names::{self, Names};
 use super::redirect::{self, Hop, Step};
@@ -170,13 +170,13 @@ impl Https {
         Cause::Connect { host, source }
     }
 
-    async fn ask_for_document(&self, hop: Hop, payload: Payload<'_>) -> Result<Vec<u8>, Error> {
+    async fn ask_for_document(&self, hop: Hop, payload: Payload<'_>) -> Result<Text, Error> {
         let answer = self.ask(hop, payload).await?;
         let mut body = self.body(answer);
-        let mut document = Vec::new();
+        let mut bytes = Vec::new();
         while let Some(chunk) = body.chunk().await? {
-            document.extend_from_slice(&chunk);
-            if document.len() > LONGEST_DOCUMENT_BYTES {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LONGEST_DOCUMENT_BYTES {
                 let limit = Size(LONGEST_DOCUMENT_BYTES as u64);
                 return Err(Error {
                     method: "GET".into(),
@@ -185,7 +185,7 @@ impl Https {
                 });
             }
         }
-        Ok(document)
+        Ok(Text { bytes, over_tls: body.over_tls })
     }
 
     fn body(&self, answer: Answer) -> Body {
@@ -222,9 +222,9 @@ async fn within<T>(
 }
 
 impl Fetch for Https {
-    async fn document(&self, kind: Document, url: &str) -> Result<Vec<u8>, Error> {
+    async fn document(&self, kind: Document, url: &str) -> Result<Text, Error> {
         if let Some(path) = url.strip_prefix("file://") {
-            return read_document(path);
+            return Ok(Text { bytes: read_document(path)?, over_tls: None });
         }
         let (method, payload) = match kind {
             Document::Action => (Method::POST, Payload::Form(&[])),

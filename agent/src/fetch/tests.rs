@@ -43,7 +43,7 @@ async fn chain(server: &Server, path: &str) -> Result<String, String> {
 async fn chain_with(settings: Settings, server: &Server, path: &str) -> Result<String, String> {
     let url = format!("{}{path}", server.base);
     match https(settings).document(Document::Chain, &url).await {
-        Ok(document) => Ok(String::from_utf8(document).unwrap()),
+        Ok(document) => Ok(String::from_utf8(document.bytes).unwrap()),
         Err(error) => Err(line(&error, server)),
     }
 }
@@ -153,7 +153,7 @@ async fn an_address_in_a_url_needs_no_resolver() {
         Names { resolv_conf: "/dev/null".into(), hosts: "/dev/null".into(), ..Names::default() };
     let https = Https::new(Settings { names, ..settings(&server) });
     let url = server.base.replace("localhost", "127.0.0.1");
-    assert_eq!(https.document(Document::Chain, &url).await.unwrap(), b"{}");
+    assert_eq!(https.document(Document::Chain, &url).await.unwrap().bytes, b"{}");
 }
 
 #[tokio::test]
@@ -391,7 +391,7 @@ async fn a_file_url_is_a_path_as_it_stands() {
     let https = https(settings(&server));
     for kind in [Document::Action, Document::Chain] {
         let document = https.document(kind, &format!("file://{}", path.display())).await;
-        assert_eq!(document.unwrap(), b"{}");
+        assert_eq!(document.unwrap().bytes, b"{}");
     }
     let error = https.document(Document::Chain, "file:///nonexistent").await.unwrap_err();
     let expected = "cannot READ file:///nonexistent: No such file or directory (os error 2)";

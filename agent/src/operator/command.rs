@@ -48,8 +48,8 @@ attempt as JSON, as far as they were evaluated. Secrets are left out.",
         about: "keep the boot from handing over",
         details: "\
 From now on no command of the boot document is started and no kernel is entered.
-A command that runs already ends as it would. Nothing is lost: `stage2 resume`
-goes on where it stopped.",
+A command that runs already ends as it would. A machine that has given up does
+not restart. Nothing is lost: `stage2 resume` goes on where it stopped.",
     },
     Command {
         name: "resume",
@@ -156,7 +156,7 @@ pub(super) fn help() -> String {
     let rows: String = COMMANDS.iter().map(row).collect();
     format!(
         "usage: stage2 [COMMAND]\n\nShows what this machine is doing, and changes it; without a \
-         command: shortly.\n\n{rows}\n`stage2 COMMAND --help` tells more.\n{EXIT}\n\nWhen a \
+         command: shortly.\n\n{rows}\n`stage2 COMMAND --help` tells more.\n{EXIT}\nWhen a \
          machine will not boot: stage2 hold, log, plan, set ..., resume\n"
     )
 }
@@ -180,6 +180,7 @@ mod tests {
         for text in texts {
             assert!(text.lines().all(|line| line.len() <= 80), "{text}");
         }
-        assert!(help().lines().count() <= 24, "{}", help());
+        // A prompt before it, and one behind it.
+        assert!(help().lines().count() <= 22, "{}", help());
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Error;
 use super::arguments::Request;
+use crate::state::GAVE_UP;
 use crate::status::{BootRole, Status};
 use crate::sys::{Linux, Signal, System as _, Target};
 use crate::wishes::{WISHES, Wishes};
@@ -17,12 +18,11 @@ pub(super) fn make(request: &Request, out: &mut impl Write) -> Result<(), Error>
         Request::Hold => wishes.hold().map_err(Error::Wish)?,
         Request::Resume => wishes.resume().map_err(Error::Wish)?,
         Request::Set(kargs) => wishes.set(kargs).map_err(Error::Wish)?,
-        _ => {
-            wishes.retry().map_err(Error::Wish)?;
-            // PID 1 starts a boot role that has ended; one that runs has seen the wish already.
-            Linux.signal(Target::Process(1), Signal::HangUp).map_err(Error::Signal)?;
-        }
+        _ => wishes.retry().map_err(Error::Wish)?,
     }
+    // PID 1 starts a boot role that has ended, or stops its countdown to a restart; a boot role that
+    // runs has seen the wish already.
+    Linux.signal(Target::Process(1), Signal::HangUp).map_err(Error::Signal)?;
     ::log::info!("operator: {}", said(request));
     Ok(writeln!(out, "{answer}")?)
 }
@@ -45,6 +45,9 @@ fn answer(request: &Request, before: &Status) -> &'static str {
         (Request::Hold, true, _) => "the boot was held already",
         (Request::Hold, false, BootRole::Running) => {
             "held: nothing is started or entered until `stage2 resume`"
+        }
+        (Request::Hold, false, BootRole::Ended) if before.state.phase == GAVE_UP => {
+            "held: the machine does not restart until `stage2 resume`, which begins anew"
         }
         (Request::Hold, false, BootRole::Ended) => {
             "the boot role is not running; it is held when it starts, until `stage2 resume`"

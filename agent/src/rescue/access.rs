@@ -65,7 +65,8 @@ pub(crate) enum Refusal {
     #[error("ssh-rsa signatures use SHA-1")]
     Sha1,
     #[error(
-        "rescue cannot see whether a security key was touched, and nothing says no-touch-required"
+        "rescue cannot see whether a security key was touched: it logs in only with \
+         no-touch-required before it in authorized_keys, or in its certificate"
     )]
     Touch,
     #[error("this certificate's authority is not authorized")]
@@ -188,8 +189,9 @@ impl KeyOptions {
     }
 }
 
-/// russh verifies a security key's signature and keeps to itself whether the key was touched. So
-/// such a key is good only where that does not matter.
+/// russh (0.65) verifies a security key's signature and keeps to itself whether the key was touched,
+/// see <https://github.com/Eugeny/russh/issues/760>. So such a key is good only where that does not
+/// matter.
 fn untouched(key: &KeyData, touch: Switch) -> Result<(), Refusal> {
     match key {
         KeyData::SkEd25519(_) | KeyData::SkEcdsaSha2NistP256(_) if touch == Switch::On => {

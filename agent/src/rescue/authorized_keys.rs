@@ -83,6 +83,8 @@ pub(crate) enum Error {
 pub(crate) fn parse(text: &str) -> (Vec<AuthorizedKey>, Vec<LineError>) {
     let mut keys = Vec::new();
     let mut errors = Vec::new();
+    // As some editors begin their files.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -152,6 +154,10 @@ fn options_of(words: Vec<&str>) -> Result<KeyOptions, Error> {
     let mut options = KeyOptions::default();
     let mut principals = None;
     for word in words {
+        // What was no text here is not what somebody has written.
+        if word.contains(['\0', char::REPLACEMENT_CHARACTER]) {
+            return Err(Error::UnknownOption(word.chars().take(40).collect()));
+        }
         let (name, value) = match word.split_once('=') {
             Some((name, value)) => (name, Some(unquote(value)?)),
             None => (word, None),

@@ -23,12 +23,9 @@ use tokio::time::Instant;
 
 use super::host_key::{self, HostKey};
 use super::listener::{self, canonical};
-use super::options::Server;
+use super::options::{Server, Strangers};
 use crate::chain::Chain;
 use visitor::Visitor;
-
-/// A connection in which nothing runs is closed after this.
-const IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// For the client to hear why its connection ends.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -59,30 +56,31 @@ pub(crate) async fn serve(server: Server) -> Result<(), Error> {
 
     let (logged_in, mut login) = watch::channel(false);
     let (running, programs) = watch::channel(0);
-    let access = keys::access(&server.root);
+    let (limit, strangers) = (server.idle, server.strangers);
+    let access = keys::access(&server.root, strangers);
     let visitor = Visitor::new(ends, access, server, logged_in, running);
     let source = ends.client;
     let started = russh::server::run_stream(Arc::new(config), stream, visitor);
     let mut session = match tokio::time::timeout_at(deadline, started).await {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => {
-            log_end(source, "did not log in", Err(error));
+            tell(strangers, source, Err(error));
             return Ok(());
         }
         Err(_) => {
-            log::warn!("ssh: {source} refused: it did not speak in time");
+            refuse(strangers, source, "it did not speak in time");
             return Ok(());
         }
     };
     tokio::select! {
         biased;
         login = tokio::time::timeout_at(deadline, login.changed()) => match login {
-            Ok(Ok(())) => until_the_end(source, session, programs).await,
+            Ok(Ok(())) => until_the_end(source, session, idle(programs, limit)).await,
             // The connection has ended, and with it who could have told us of a login.
-            Ok(Err(_)) => log_end(source, "did not log in", session.await),
-            Err(_) => log::warn!("ssh: {source} refused: it did not log in in time"),
+            Ok(Err(_)) => tell(strangers, source, session.await),
+            Err(_) => refuse(strangers, source, "it did not log in in time"),
         },
-        end = &mut session => log_end(source, "did not log in", end),
+        end = &mut session => tell(strangers, source, end),
     }
     Ok(())
 }
@@ -90,13 +88,13 @@ pub(crate) async fn serve(server: Server) -> Result<(), Error> {
 async fn until_the_end(
     source: SocketAddr,
     mut session: RunningSession<Visitor>,
-    programs: watch::Receiver<usize>,
+    idle: impl Future<Output = ()>,
 ) {
     listener::let_go_of_start();
     let handle = session.handle();
     tokio::select! {
         end = &mut session => return log_end(source, "logged out", end),
-        () = idle(programs) => {}
+        () = idle => {}
     }
     let reason = "nothing runs here".to_owned();
     log::info!("ssh: {source} logged out: {reason}");
@@ -109,6 +107,18 @@ async fn until_the_end(
     }
 }
 
+fn refuse(strangers: Strangers, source: SocketAddr, why: &str) {
+    if strangers == Strangers::Named {
+        log::warn!("ssh: {source} refused: {why}");
+    }
+}
+
+fn tell(strangers: Strangers, source: SocketAddr, end: Result<(), russh::Error>) {
+    if strangers == Strangers::Named {
+        log_end(source, "did not log in", end);
+    }
+}
+
 fn log_end(source: SocketAddr, what: &str, end: Result<(), russh::Error>) {
     match end {
         Ok(()) => log::info!("ssh: {source} {what}"),
@@ -116,10 +126,10 @@ fn log_end(source: SocketAddr, what: &str, end: Result<(), russh::Error>) {
     }
 }
 
-/// Returns when nothing has run for [`IDLE`].
-async fn idle(mut programs: watch::Receiver<usize>) {
+/// Returns when nothing has run for so long.
+async fn idle(mut programs: watch::Receiver<usize>, limit: Duration) {
     while programs.wait_for(|running| *running == 0).await.is_ok() {
-        match tokio::time::timeout(IDLE, programs.changed()).await {
+        match tokio::time::timeout(limit, programs.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => break,
             Err(_) => return,

@@ -1,7 +1,7 @@
 //! The key that proves which machine this is.
 //!
-//! On return there is one: the image's, or the one made earlier since the machine started, or a
-//! new one. A new one is kept, so that a restarted rescue role is still the same machine to its
+//! On return there is one: that of a boot document, or the image's, or the one made earlier since
+//! the machine started, or a new one. A new one is kept, so that a restarted rescue role is still the same machine to its
 //! operators. No key is ever the same on two machines unless the image's owner packed it.
 //!
 //! Formats: <https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.key>, sshd(8) for the
@@ -14,8 +14,11 @@ use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
-use russh::keys::{Certificate, HashAlg, PrivateKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey};
 use rustix::rand::GetRandomFlags;
+
+use crate::chain::Chain;
+use crate::keyring::DOCUMENTS_HOST_KEY;
 
 const OF_THE_IMAGE: &str = "etc/stage2/ssh_host_ed25519_key";
 const CERTIFICATE: &str = "etc/stage2/ssh_host_ed25519_key-cert.pub";
@@ -25,7 +28,7 @@ const SINCE_START: &str = "run/stage2/ssh_host_ed25519_key";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----\n";
 
 /// The machine's key, and what its owner signed about it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostKey {
     pub(crate) key: PrivateKey,
     pub(crate) certificate: Option<Certificate>,
@@ -48,17 +51,44 @@ pub(crate) enum Error {
     Keep { path: PathBuf, source: io::Error },
     #[error("expected a host key, got something else")]
     HandOver(#[source] Option<russh::keys::ssh_key::Error>),
+    #[error("expected an ed25519 key without a passphrase: ssh-keygen -t ed25519 -N '' makes one")]
+    Kind,
+    #[error("expected a certificate of the host key behind it")]
+    Certificate,
 }
 
 impl HostKey {
-    /// The key of the image below `root`, or the one in use since the machine started.
+    /// The key that a boot document brought below `root`, or that of the image, or the one in use
+    /// since the machine started.
     pub(crate) fn load(root: &Path) -> Result<Option<Self>, Error> {
+        match read(&root.join(DOCUMENTS_HOST_KEY)) {
+            Ok(Some(text)) => match Self::of_a_document(&text) {
+                Ok(key) => return Ok(Some(key)),
+                Err(error) => log::warn!("ssh: {DOCUMENTS_HOST_KEY}: {}", Chain(&error)),
+            },
+            Ok(None) => {}
+            Err(error) => log::warn!("ssh: {}", Chain(&error)),
+        }
         if let Some(key) = read_key(&root.join(OF_THE_IMAGE))? {
             let certificate = read_certificate(&root.join(CERTIFICATE))?;
             return Ok(Some(Self { key, certificate }));
         }
         let key = read_key(&root.join(SINCE_START))?;
         Ok(key.map(|key| Self { key, certificate: None }))
+    }
+
+    /// A key as a boot document brings it, perhaps with its certificate behind it: one that clients
+    /// can know the machine by.
+    pub(crate) fn of_a_document(text: &str) -> Result<Self, Error> {
+        let key = Self::take_over(text)?;
+        if key.key.is_encrypted() || key.key.algorithm() != Algorithm::Ed25519 {
+            return Err(Error::Kind);
+        }
+        let public = key.key.public_key().key_data();
+        match &key.certificate {
+            Some(certificate) if certificate.public_key() != public => Err(Error::Certificate),
+            _ => Ok(key),
+        }
     }
 
     /// A new key.

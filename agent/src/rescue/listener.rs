@@ -14,16 +14,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::Stdio;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::admission::{Admission, Login, Number};
-use super::options::Server;
+use super::host_key::HostKey;
+use super::options::{Server, Strangers};
+use super::throttle::{Pass, Throttle};
 use crate::chain::Chain;
 use crate::sys;
 
@@ -75,11 +77,17 @@ async fn bind_one(address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// Serves all connections of all listeners, for ever.
-pub(crate) async fn serve(listeners: Vec<TcpListener>, server: Server, host_key: String) {
+pub(crate) async fn serve(
+    listeners: Vec<TcpListener>,
+    server: Server,
+    host_key: watch::Receiver<HostKey>,
+) {
     let house = Rc::new(House {
         server,
         host_key,
         random: RandomState::new(),
+        told: RefCell::new(Throttle::new(Instant::now())),
+        refused: RefCell::new(Throttle::new(Instant::now())),
         admission: RefCell::default(),
         strangers: RefCell::default(),
     });
@@ -117,8 +125,12 @@ pub(crate) fn let_go_of_start() {
 
 struct House {
     server: Server,
-    host_key: String,
+    host_key: watch::Receiver<HostKey>,
     random: RandomState,
+    /// Connections whose end is told, whatever it is.
+    told: RefCell<Throttle>,
+    /// Connections that we end ourselves.
+    refused: RefCell<Throttle>,
     admission: RefCell<Admission>,
     /// How to tell those that have not logged in that they have to go.
     strangers: RefCell<BTreeMap<Number, Rc<Notify>>>,
@@ -149,7 +161,7 @@ impl House {
 
     /// Seeded by the kernel's random numbers, so that nobody knows who will have to go.
     fn random(&self) -> u64 {
-        self.random.build_hasher().finish() ^ self.random.hash_one(std::time::Instant::now())
+        self.random.build_hasher().finish() ^ self.random.hash_one(Instant::now())
     }
 
     async fn serve(
@@ -174,7 +186,7 @@ impl House {
             Err(_) => Some(TOO_LATE),
         };
         if let Some(reason) = refusal {
-            log::warn!("ssh: {source} refused: {reason}");
+            self.tell_refusal(source, reason);
             child.start_kill()?;
         }
         child.wait().await?;
@@ -182,7 +194,8 @@ impl House {
     }
 
     async fn login(&self, control: &mut UnixStream) -> io::Result<u8> {
-        control.write_all(self.host_key.as_bytes()).await?;
+        let host_key = self.host_key.borrow().hand_over().map_err(io::Error::other)?;
+        control.write_all(host_key.as_bytes()).await?;
         control.shutdown().await?;
         control.read_u8().await
     }
@@ -197,12 +210,38 @@ impl House {
         }
     }
 
+    fn tell_refusal(&self, source: SocketAddr, reason: &str) {
+        match self.refused.borrow_mut().pass(Instant::now()) {
+            Pass::Yes => log::warn!("ssh: {source} refused: {reason}"),
+            Pass::YesAfter(others) => {
+                log::warn!("ssh: {source} refused: {reason}; so were {others} others");
+            }
+            Pass::NoMore | Pass::No => {}
+        }
+    }
+
+    /// A login is always told.
+    fn strangers(&self) -> Strangers {
+        match self.told.borrow_mut().pass(Instant::now()) {
+            Pass::Yes => Strangers::Named,
+            Pass::YesAfter(others) => {
+                log::warn!("ssh: nothing was said of {others} connections");
+                Strangers::Named
+            }
+            Pass::NoMore => {
+                log::warn!("ssh: too many connections: for a minute, only logins are told");
+                Strangers::Unnamed
+            }
+            Pass::No => Strangers::Unnamed,
+        }
+    }
+
     fn start(&self, stream: TcpStream) -> io::Result<(UnixStream, Child)> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let stream = stream.into_std()?;
         let child = Command::new(OURSELVES)
-            .args(self.server.for_connection())
+            .args(self.server.for_connection(self.strangers()))
             .stdin(Stdio::from(OwnedFd::from(stream)))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .kill_on_drop(true)

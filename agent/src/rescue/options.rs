@@ -17,11 +17,15 @@ The ssh server of the ramdisk: root only, public keys and certificates only.
                          (default: every address that it has, as they appear)
   --login-grace SECONDS  close a connection that has not logged in by then (default 30)
   --patience SECONDS     close a connection whose client is silent for so long (default 300)
+  --idle SECONDS         close a connection in which nothing runs for so long (default 600)
   --help                 show this
 
 Files, below DIR:
   root/.ssh/authorized_keys         keys and certificate authorities of the image
-  run/stage2/authorized_keys        those of a verified boot document
+  run/stage2/authorized_keys        those that a command of a boot document brings
+  run/stage2/parameter/authorized_keys        those that epoxy.ssh_keys names
+  run/stage2/document/authorized_keys         those of a verified boot document
+  run/stage2/document/ssh_host_ed25519_key    its host key, which goes before all others
   root/.ssh/revoked_keys            keys and authorities that are refused, one a line
   etc/stage2/ssh_host_ed25519_key   the host key of the image, unencrypted; without one a new
                                     key is made and kept in run/stage2/ until the machine restarts
@@ -37,6 +41,9 @@ Started by the server itself:
 
 /// An operator may have to touch a security key or type a passphrase.
 const LOGIN_GRACE: Duration = Duration::from_secs(30);
+
+/// A connection in which nothing runs is closed after this.
+const IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// A switch on the way may restart meanwhile.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -65,6 +72,19 @@ pub(crate) struct Server {
     pub(crate) login_grace: Duration,
     /// How long a client may say nothing, nor take what it is sent.
     pub(crate) patience: Duration,
+    /// How long a connection may have nothing running in it.
+    pub(crate) idle: Duration,
+    /// What is said of those that have not logged in.
+    pub(crate) strangers: Strangers,
+}
+
+/// What is said of those that have not logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strangers {
+    /// Who they are, and why they are refused.
+    Named,
+    /// Nothing: there are too many.
+    Unnamed,
 }
 
 /// Why the arguments are not understood.
@@ -101,6 +121,8 @@ impl Server {
             names: Vec::new(),
             login_grace: LOGIN_GRACE,
             patience: PATIENCE,
+            idle: IDLE,
+            strangers: Strangers::Named,
         };
         while let Some(word) = words.next() {
             match word.to_str() {
@@ -115,6 +137,8 @@ impl Server {
                     server.login_grace = seconds("--login-grace", words.next())?
                 }
                 Some("--patience") => server.patience = seconds("--patience", words.next())?,
+                Some("--discreet") => server.strangers = Strangers::Unnamed,
+                Some("--idle") => server.idle = seconds("--idle", words.next())?,
                 _ => return Err(Error::Unknown(word.display().to_string())),
             }
         }
@@ -122,9 +146,9 @@ impl Server {
     }
 
     /// The arguments that make a child serve as this server does.
-    pub(crate) fn for_connection(&self) -> Vec<OsString> {
+    pub(crate) fn for_connection(&self, strangers: Strangers) -> Vec<OsString> {
         let seconds = |time: Duration| OsString::from(time.as_secs().to_string());
-        vec![
+        let mut words: Vec<OsString> = vec![
             "rescue".into(),
             "--connection".into(),
             "--root".into(),
@@ -133,7 +157,13 @@ impl Server {
             seconds(self.login_grace),
             "--patience".into(),
             seconds(self.patience),
-        ]
+            "--idle".into(),
+            seconds(self.idle),
+        ];
+        if strangers == Strangers::Unnamed {
+            words.push("--discreet".into());
+        }
+        words
     }
 }
 
@@ -166,6 +196,8 @@ mod tests {
             names: vec![],
             login_grace: Duration::from_secs(30),
             patience: Duration::from_secs(300),
+            idle: Duration::from_secs(600),
+            strangers: Strangers::Named,
         }
     }
 
@@ -193,6 +225,8 @@ mod tests {
                     "2",
                     "--patience",
                     "3",
+                    "--idle",
+                    "4",
                 ],
                 Ok(Task::Listen(Server {
                     listen: vec![([127, 0, 0, 1], 0).into()],
@@ -200,6 +234,8 @@ mod tests {
                     names: vec!["a".into()],
                     login_grace: Duration::from_secs(2),
                     patience: Duration::from_secs(3),
+                    idle: Duration::from_secs(4),
+                    strangers: Strangers::Named,
                 })),
             ),
             (&["--port"], Err(Error::Unknown("--port".into()))),
@@ -220,9 +256,12 @@ mod tests {
 
     #[test]
     fn a_connection_is_served_as_its_server_was_told() {
-        let (login_grace, patience) = (Duration::from_secs(7), Duration::from_secs(8));
-        let server = Server { root: "/r".into(), login_grace, patience, ..server() };
-        let arguments = server.for_connection().split_off(1);
-        assert_eq!(Task::parse(arguments), Ok(Task::Connection(server)));
+        let [login_grace, patience, idle] = [7, 8, 9].map(Duration::from_secs);
+        for strangers in [Strangers::Named, Strangers::Unnamed] {
+            let root = "/r".into();
+            let server = Server { root, login_grace, patience, idle, strangers, ..server() };
+            let arguments = server.for_connection(strangers).split_off(1);
+            assert_eq!(Task::parse(arguments), Ok(Task::Connection(server)));
+        }
     }
 }

@@ -181,7 +181,7 @@ impl<R: Read, W: Write> Copy<R, W> {
                 self.failed = true;
                 Ok(())
             }
-            _ => Err(Error::Client(self.read_line()?)),
+            _ => Err(Error::Client(String::from_utf8_lossy(&self.read_line()?).into_owned())),
         }
     }
 
@@ -289,17 +289,17 @@ impl<R: Read, W: Write> Copy<R, W> {
         let [kind] = kind;
         Control::parse(kind, &rest).map(Some).ok_or_else(|| {
             let start = char::from(kind).escape_default();
-            Error::Line(format!("{start}{}", rest.escape_default()))
+            Error::Line(format!("{start}{}", rest.escape_ascii()))
         })
     }
 
-    fn read_line(&mut self) -> Result<String, Error> {
+    fn read_line(&mut self) -> Result<Vec<u8>, Error> {
         let mut line = Vec::new();
         let mut byte = [0];
         while line.len() < LONGEST_LINE {
             self.input.read_exact(&mut byte)?;
             if byte == *b"\n" {
-                return Ok(String::from_utf8_lossy(&line).into_owned());
+                return Ok(line);
             }
             line.extend(byte);
         }

@@ -325,6 +325,79 @@ fn a_boot_role_that_has_ended_begins_anew_when_asked_and_one_that_runs_does_not(
     }
 }
 
+fn looking(machine: &mut Supervisor, keys: Keys, hold: Hold) -> &mut Supervisor {
+    machine.look(Surroundings { keys, hold });
+    machine
+}
+
+#[test]
+fn a_hold_stops_the_countdown_and_what_follows_it_depends_on_why() {
+    let held =
+        say(Level::Warn, "held by the operator, until `stage2 resume`: not restarting the machine");
+    let again =
+        [say(Level::Info, "starting the boot role again, as asked"), Order::Start(Role::Boot)];
+    let restart = [say(Level::Error, "the update is done: restarting the machine in 10 s")];
+    for (end, resumed, left) in [
+        (End::Exit(2), &again[..], &[][..]),
+        (End::Exit(5), &restart, &[Order::Leave(Reboot::Restart)]),
+    ] {
+        let mut machine = booting(true);
+        boot_ends(&mut machine, 100, end);
+        let on = looking(&mut machine, Keys::Some, Hold::On);
+        assert_eq!(on.on_event(secs(109), Event::Tick), std::slice::from_ref(&held));
+        assert_eq!(on.on_event(secs(9999), Event::Tick), [], "it is said once");
+        assert_eq!(on.wake_at(), None);
+        let off = looking(&mut machine, Keys::Some, Hold::Off);
+        assert_eq!(off.on_event(secs(20_000), Event::Tick), resumed);
+        assert_eq!(off.on_event(secs(20_010), Event::Tick), left);
+    }
+}
+
+#[test]
+fn a_hold_that_came_before_the_end_lets_no_countdown_begin() {
+    let mut machine = booting(true);
+    looking(&mut machine, Keys::Some, Hold::On);
+    assert_eq!(boot_ends(&mut machine, 100, End::Exit(2)).len(), 2, "the countdown, and its stop");
+    assert_eq!(machine.on_event(secs(110), Event::Tick), []);
+    // A restart that somebody asks for is another matter.
+    assert_eq!(
+        machine.on_event(secs(111), Event::Asked(Reboot::Restart)),
+        [Order::Leave(Reboot::Restart)]
+    );
+}
+
+#[test]
+fn a_retry_begins_anew_where_the_countdown_was_held() {
+    let mut machine = booting(true);
+    boot_ends(&mut machine, 100, End::Exit(2));
+    looking(&mut machine, Keys::Some, Hold::On).on_event(secs(101), Event::Tick);
+    assert_eq!(machine.on_event(secs(102), Event::AskedToRetry)[1], Order::Start(Role::Boot));
+    assert_eq!(machine.on_event(secs(200), Event::Tick), []);
+}
+
+#[test]
+fn keys_that_never_came_leave_the_shell_of_last_resort() {
+    let mut machine = booting(true);
+    looking(&mut machine, Keys::None, Hold::Off);
+    assert_eq!(machine.on_event(secs(20), Event::Tick), [], "the boot role may still succeed");
+    let why = "no key has come that could log in: starting a shell on the console";
+    let orders = boot_ends(&mut machine, 100, End::Exit(0));
+    assert_eq!(orders.get(1..).unwrap(), [say(Level::Warn, why), Order::Start(Role::Shell)]);
+    let mut machine = booting(true);
+    looking(&mut machine, Keys::Some, Hold::Off);
+    assert_eq!(boot_ends(&mut machine, 100, End::Exit(0)).len(), 1, "somebody can log in");
+}
+
+#[test]
+fn rescue_begins_when_the_first_key_comes_to_an_image_without_keys() {
+    let mut machine = booting(false);
+    looking(&mut machine, Keys::Some, Hold::Off);
+    assert_eq!(machine.on_event(secs(5), announce(30, "fetch")), [Order::Start(Role::Rescue)]);
+    machine.on_event(secs(5), Event::Started(Role::Rescue, RESCUE));
+    assert_eq!(machine.on_event(secs(6), Event::Tick), []);
+    assert_eq!(boot_ends(&mut machine, 7, End::Exit(0)).len(), 1, "no shell on the console");
+}
+
 #[test]
 fn a_shell_that_ends_at_once_is_started_after_a_growing_pause() {
     let mut machine = booting(false);

@@ -11,6 +11,7 @@ mod rescue_files;
 mod rescue_hostile;
 mod rescue_limits;
 mod rescue_names;
+mod rescue_odd;
 mod rescue_sessions;
 mod security_key;
 mod server;

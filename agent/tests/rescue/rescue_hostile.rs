@@ -95,3 +95,21 @@ fn the_host_key_stays_the_same_when_rescue_restarts() {
     again.wait().unwrap();
     assert!(lines.contains(&before), "{lines}");
 }
+
+#[test]
+fn a_flood_of_strangers_does_not_wash_the_log_away() {
+    let server = Server::start("");
+    for _ in 0..300 {
+        let mut stream = connect(&server);
+        stream.write_all(b"SSH-2.0-flood\r\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // Closed, or reset because of what we had not read.
+        let _end = stream.read_to_end(&mut Vec::new());
+    }
+    server.logged("too many connections: for a minute, only logins are told");
+    assert_eq!(server.ssh().arg("true").code(), Some(0));
+    server.logged("logged in: ssh-ed25519 SHA256:");
+    let log = server.log();
+    let told = log.lines().filter(|line| line.contains("did not log in")).count();
+    assert!(told <= 60, "{told} lines");
+}

@@ -1,8 +1,7 @@
 //! What clients with a good key cannot do either.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Stdio};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +12,6 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::{Bounded, Server};
 
-/// Starts a client whose program says a line, and returns it.
-fn start(server: &Server, program: &str) -> (Child, BufReader<ChildStdout>, String) {
-    let mut ssh = server.ssh();
-    let mut child = ssh.arg(program).stdin(Stdio::piped()).stdout(Stdio::piped()).start();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    output.read_line(&mut line).unwrap();
-    (child, output, line)
-}
-
 fn pause() {
     std::thread::park_timeout(Duration::from_millis(100));
 }
@@ -30,7 +19,7 @@ fn pause() {
 #[test]
 fn the_eleventh_login_is_refused_until_another_ends() {
     let server = Server::start("");
-    let mut sessions: Vec<_> = (0..10).map(|_| start(&server, "echo in; read word")).collect();
+    let mut sessions: Vec<_> = (0..10).map(|_| server.converse("echo in; read word")).collect();
     assert!(sessions.iter().all(|(_, _, line)| line == "in\n"));
     assert_eq!(server.ssh().arg("true").code(), Some(255));
     server.logged("refused: too many are logged in");
@@ -63,7 +52,7 @@ fn written_in_the_end(process: &str) -> String {
 #[test]
 fn output_that_a_client_does_not_take_stays_with_its_program() {
     let server = Server::start("");
-    let (mut ssh, _output, line) = start(&server, "echo $PPID $$; exec cat /dev/zero");
+    let (mut ssh, _output, line) = server.converse("echo $PPID $$; exec cat /dev/zero");
     let (connection, program) = line.trim().split_once(' ').unwrap();
     written_in_the_end(program);
     let status = fs::read_to_string(format!("/proc/{connection}/status")).unwrap();
@@ -107,7 +96,7 @@ impl client::Handler for AnyServer {
 fn a_client_that_is_silent_is_given_up_whether_it_is_sent_anything_or_not() {
     for program in ["echo in; exec sleep 1000", "echo in; exec cat /dev/zero"] {
         let server = Server::start_with("", &["--patience", "10"]);
-        let (mut ssh, mut output, line) = start(&server, program);
+        let (mut ssh, mut output, line) = server.converse(program);
         assert_eq!(line, "in\n");
         kill_process(Pid::from_child(&ssh), Signal::STOP).unwrap();
         server.logged("logged out");
@@ -116,4 +105,16 @@ fn a_client_that_is_silent_is_given_up_whether_it_is_sent_anything_or_not() {
         // Ends, as nobody holds the other end any more.
         output.read_to_end(&mut Vec::new()).unwrap();
     }
+}
+
+#[test]
+fn a_connection_is_idle_only_as_long_as_nothing_runs_in_it() {
+    let server = Server::start_with("", &["--idle", "1"]);
+    // Silent, and longer than a connection may be idle.
+    assert_eq!(server.ssh().arg("sleep 3; exit 7").code(), Some(7));
+    assert!(!server.log().contains("nothing runs here"), "{}", server.log());
+    let mut ssh = server.ssh();
+    let mut nothing = ssh.arg("-N").start();
+    server.logged("logged out: nothing runs here");
+    assert_eq!(nothing.wait().unwrap().code(), Some(255));
 }

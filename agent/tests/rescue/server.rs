@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_agent");
 
 /// What clients are told that the server is called.
-const NAME: &str = "192.168.0.2";
+pub(crate) const NAME: &str = "192.168.0.2";
 
 pub(crate) struct Server {
     pub(crate) root: tempfile::TempDir,
@@ -90,6 +90,22 @@ impl Server {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// The same so that nobody sees half of it.
+    pub(crate) fn put(&self, name: &str, text: &str) {
+        self.write("put", text);
+        fs::rename(self.path("put"), self.path(name)).unwrap();
+    }
+
+    /// Starts a client whose program says a line, and returns it.
+    pub(crate) fn converse(&self, program: &str) -> (Child, BufReader<ChildStdout>, String) {
+        let mut ssh = self.ssh();
+        let mut child = ssh.arg(program).stdin(Stdio::piped()).stdout(Stdio::piped()).start();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        (child, output, line)
     }
 
     /// Makes these the only keys.

@@ -21,6 +21,12 @@ mod json;
 
 use json::Json;
 
+/// A file of this name says who may log in, as `authorized_keys` of sshd(8). Other systems only
+/// fetch it.
+pub const AUTHORIZED_KEYS_FILE: &str = "stage2_authorized_keys";
+/// A file of this name is the private key by which operators know the machine.
+pub const SSH_HOST_KEY_FILE: &str = "stage2_ssh_host_key";
+
 /// How much of a text that is no document an error shows.
 const SHOWN_CHARACTERS: usize = 40;
 

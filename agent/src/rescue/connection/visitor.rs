@@ -16,7 +16,7 @@ use crate::rescue::access::{Access, Permissions, Refusal, USER, Visit};
 use crate::rescue::authorized_keys::Switch;
 use crate::rescue::flow::{Line, Output};
 use crate::rescue::listener;
-use crate::rescue::options::Server;
+use crate::rescue::options::{Server, Strangers};
 use crate::rescue::program::{Program, Purpose, Session};
 use crate::rescue::terminal;
 
@@ -68,7 +68,9 @@ impl Visitor {
     }
 
     pub(super) fn refuse(&self, user: &str, what: &str, why: &str) -> Auth {
-        log::warn!("ssh: {} refused: user {user:?}, {what}: {why}", self.ends.client);
+        if self.server.strangers == Strangers::Named {
+            log::warn!("ssh: {} refused: user {user:?}, {what}: {why}", self.ends.client);
+        }
         Auth::reject()
     }
 
