@@ -13,6 +13,8 @@ mod failures;
 mod flash_boot;
 mod flash_devlink;
 mod flash_mtd;
+mod flash_rom_boot;
+mod flash_without_chip;
 mod init_signals;
 mod ipxe_chain;
 mod kexec;
