@@ -92,31 +92,38 @@ mod tests {
     use super::*;
     use crate::pci;
 
-    #[test]
-    fn the_driver_lets_go_and_gets_its_card_back() {
+    /// A card that its driver has let go of, and the files of that driver.
+    fn unbound() -> (Unbound, tempfile::TempDir, impl Fn(&str) -> PathBuf) {
         let id = "8086:10d3".parse().unwrap();
         let sysfs = pci::tests::sysfs_with("0000:03:00.0", id, Some("e1000e"));
         let driver = sysfs.path().join("bus/pci/drivers/e1000e");
-        let file = |name: &str| fs::read_to_string(driver.join(name)).unwrap();
         let card = pci::network_cards(sysfs.path()).unwrap().remove(0);
-        let unbound = Unbound::take(sysfs.path(), &card).unwrap();
-        assert_eq!((file("unbind").as_str(), file("bind").as_str()), ("0000:03:00.0", ""));
+        let unbound = Unbound::take(sysfs.path(), &card).unwrap().unwrap();
+        (unbound, sysfs, move |name: &str| driver.join(name))
+    }
+
+    fn said(file: &Path) -> String {
+        fs::read_to_string(file).unwrap()
+    }
+
+    #[test]
+    fn the_driver_lets_go_and_gets_its_card_back() {
+        let (unbound, _sysfs, file) = unbound();
+        assert_eq!(
+            (said(&file("unbind")).as_str(), said(&file("bind")).as_str()),
+            ("0000:03:00.0", "")
+        );
         drop(unbound);
-        assert_eq!(file("bind"), "0000:03:00.0");
+        assert_eq!(said(&file("bind")), "0000:03:00.0");
     }
 
     #[test]
     fn the_driver_has_its_card_back_as_long_as_it_is_needed() {
-        let id = "8086:10d3".parse().unwrap();
-        let sysfs = pci::tests::sysfs_with("0000:03:00.0", id, Some("e1000e"));
-        let driver = sysfs.path().join("bus/pci/drivers/e1000e");
-        let file = |name: &str| fs::read_to_string(driver.join(name)).unwrap();
-        let card = pci::network_cards(sysfs.path()).unwrap().remove(0);
-        let unbound = Unbound::take(sysfs.path(), &card).unwrap().unwrap();
-        fs::write(driver.join("unbind"), "").unwrap();
-        let meanwhile = unbound.while_bound(|| (file("bind"), file("unbind"))).unwrap();
-        assert_eq!(meanwhile, ("0000:03:00.0".to_owned(), String::new()));
-        assert_eq!(file("unbind"), "0000:03:00.0");
+        let (unbound, _sysfs, file) = unbound();
+        fs::write(file("unbind"), "").unwrap();
+        let meanwhile = unbound.while_bound(|| (said(&file("bind")), said(&file("unbind"))));
+        assert_eq!(meanwhile.unwrap(), ("0000:03:00.0".to_owned(), String::new()));
+        assert_eq!(said(&file("unbind")), "0000:03:00.0");
     }
 
     #[test]

@@ -57,10 +57,10 @@ fn section(address: PciAddress, state_dir: &Path, arguments: &cli::Target) -> Ms
 }
 
 fn carry_out(output: &SharedOutput, job: &Job<'_>, name: &str, mut section: Mstflint) -> u8 {
-    let report = uninterrupted(output, |events| {
-        job.with_run((name, NAME), None, events, |run| rewrite(&mut section, run))
-    });
-    finish(output, report)
+    uninterrupted(output, |events| {
+        let report = job.with_run((name, NAME), None, events, |run| rewrite(&mut section, run));
+        finish(output, report)
+    })
 }
 
 /// `mstflint` tells no plan, but what it would be asked for is known.

@@ -230,22 +230,25 @@ impl<'a> Job<'a> {
         Self { wish, backup: None, permissions: wanted.permissions, store }
     }
 
-    fn carry_out(&self, output: &SharedOutput, mut opened: Opened) -> Result<u8, Error> {
+    fn carry_out(&self, output: &SharedOutput, opened: Opened) -> Result<u8, Error> {
         if self.wish.sha256.is_none() && has_efi_image(&self.wish.image) {
             let text = "no --sha256 was given, and an EFI image has no checksum of its own";
             output.borrow_mut().event(&FlashEvent::Note { message: text.to_owned() });
         }
-        let Opened { target, chip, unbound, carries_traffic } = &mut opened;
-        let session = unbound.as_ref().filter(|_| *carries_traffic);
+        let Opened { target, mut chip, unbound, carries_traffic } = opened;
         let names = (target.name.as_str(), target.programmer.name());
-        let report = uninterrupted(output, |events| {
-            self.with_run(names, session, events, |run| flash::reflash(chip, run))
-        });
-        #[cfg(feature = "dummy")]
-        if opened.chip.crashed() {
-            return Ok(crate::operation::CRASHED);
-        }
-        Ok(finish(output, report))
+        Ok(uninterrupted(output, |events| {
+            // Bound again before anybody may interrupt.
+            let unbound = unbound;
+            let session = unbound.as_ref().filter(|_| carries_traffic);
+            let report =
+                self.with_run(names, session, events, |run| flash::reflash(&mut chip, run));
+            #[cfg(feature = "dummy")]
+            if chip.crashed() {
+                return crate::operation::CRASHED;
+            }
+            finish(output, report)
+        }))
     }
 
     fn preview(&self, output: &SharedOutput, mut opened: Opened) -> Result<u8, Error> {
@@ -286,11 +289,12 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Says the events of `work`, which nobody interrupts once the backup is stored.
-pub(super) fn uninterrupted<T>(
+/// Says the events of `work`, which nobody interrupts once the backup is stored, up to and with its
+/// report.
+pub(super) fn uninterrupted(
     output: &SharedOutput,
-    work: impl FnOnce(&mut dyn FnMut(FlashEvent)) -> T,
-) -> T {
+    work: impl FnOnce(&mut dyn FnMut(FlashEvent)) -> u8,
+) -> u8 {
     let uninterrupted = RefCell::new(Uninterrupted::default());
     work(&mut |event: FlashEvent| {
         if matches!(event, FlashEvent::BackupStored(_)) {
