@@ -327,16 +327,16 @@ mod tests {
             backup_place(&update(backup), hostname).map_err(|error| error.to_string())
         };
         assert_eq!(place(None, ""), Ok(None));
-        let at = Some("https://b/roms/mlab1".to_owned());
-        assert_eq!(place(Some("https://b/roms/"), "mlab1"), Ok(at.clone()));
+        let at = "https://b/roms/mlab1".to_owned();
+        assert_eq!(place(Some("https://b/roms/"), "mlab1"), Ok(Some(at.clone())));
         assert!(place(Some("https://b"), "../x").is_err());
 
         let cards = vec![card("mtd:1", "8086:10d3")];
-        let document = from_directory("https://h", "mlab1", cards, at.clone()).unwrap();
+        let document = from_directory("https://h", "mlab1", cards, Some(at.clone())).unwrap();
         let requests = document.requests(&Kargs::parse("")).unwrap();
         let files = [("rom0".to_owned(), "rom0".to_owned())];
         let plan = requests.plan(&files.into_iter().collect()).unwrap();
-        assert_eq!(plan.env, [(send_backup::VARIABLE.to_owned(), at.unwrap())]);
+        assert_eq!(plan.env, [(send_backup::VARIABLE.to_owned(), at)]);
         assert!(plan.commands[0].ends_with(&["--after-backup".to_owned(), SEND_BACKUP.to_owned()]));
     }
 }

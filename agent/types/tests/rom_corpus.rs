@@ -1,5 +1,4 @@
 //! Every input that a fuzzer found worth keeping is parsed again.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 #[path = "../fuzz/rom_holds.rs"]
 mod rom_holds;
