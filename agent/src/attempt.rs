@@ -113,27 +113,49 @@ impl Error {
     }
 }
 
+/// How an attempt went, and what is to be reported of it.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) result: Result<(), Error>,
+    /// How far the document was understood.
+    state: String,
+}
+
+impl Ended {
+    fn outcome(&self) -> Outcome {
+        match &self.result {
+            Ok(()) => Outcome::Success,
+            Err(error) => Outcome::Failure(Chain(error).to_string()),
+        }
+    }
+}
+
 impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
-    /// Makes the attempt and reports how it went; one that the operator ends is nobody's failure.
-    pub(crate) async fn run(&self, kargs: &mut Kargs) -> Result<(), Error> {
+    /// Makes the attempt; one that the operator ends is nobody's failure.
+    pub(crate) async fn run(&self, kargs: &mut Kargs) -> Ended {
         self.watch.board.attempt();
         self.begin_without_a_kernel();
         let mut state = nextboot::debug_config_without_document(kargs);
         let result = self.follow_document(kargs, &mut state).await;
         self.watch.board.plan(&state);
         if result.is_err() && self.wishes.is_new_attempt_wanted() {
-            return Err(Error::NewAttempt);
+            return Ended { result: Err(Error::NewAttempt), state };
         }
-        let outcome = match &result {
-            Ok(()) => Outcome::Success,
-            Err(error) => Outcome::Failure(Chain(error).to_string()),
-        };
+        let ended = Ended { result, state };
+        let outcome = ended.outcome();
         log::info!("Result: {outcome}");
         if let Outcome::Failure(reason) = &outcome {
             self.watch.board.failed(reason);
         }
-        self.send_report(kargs, &outcome, &state).await;
-        result
+        ended
+    }
+
+    /// Reports how it went. The network may have been lost meanwhile, and must be there again.
+    pub(crate) async fn report(&self, kargs: &Kargs, ended: &Ended) {
+        if !matches!(ended.result, Err(Error::NewAttempt)) {
+            self.send_report(kargs, &ended.outcome(), &ended.state).await;
+        }
     }
 
     /// On another's machine, a loaded kernel is another's business.

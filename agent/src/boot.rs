@@ -230,6 +230,16 @@ impl Boot<'_> {
         }
     }
 
+    /// A command may have taken the card: a flasher that writes to it does. What was a boot attempt
+    /// has its end without a network, too.
+    async fn bring_network_back(&self, uplink: &mut Uplink) {
+        let on_wait = |_: &str| self.operators.watch.step("network", NETWORK_LIMIT);
+        self.operators.watch.step("network", NETWORK_LIMIT);
+        if let Err(error) = uplink.ready(&self.params.network.config, &on_wait).await {
+            log::warn!("the network is gone: {}", Chain(&error));
+        }
+    }
+
     async fn follow_boot_document(
         &self,
         fetch: &Https,
@@ -269,7 +279,10 @@ impl Boot<'_> {
         let mut tries = Tries::new(&clock, ATTEMPTS);
         let mut kargs = self.params.kargs.clone();
         loop {
-            let error = match uplink.keep_during(attempt.run(&mut kargs)).await {
+            let ended = uplink.keep_during(attempt.run(&mut kargs)).await;
+            self.bring_network_back(uplink).await;
+            uplink.keep_during(attempt.report(&kargs, &ended)).await;
+            let error = match ended.result {
                 Ok(()) if self.operators.wishes.is_retry_wanted() => return Course::Anew,
                 Ok(()) => return Course::Ended(after_success(attempt.source)),
                 Err(attempt::Error::NewAttempt) => return Course::Anew,

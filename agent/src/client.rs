@@ -120,12 +120,14 @@ async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
         mode: if flags.dry_run { Mode::DryRun } else { Mode::Run },
     };
     let mut tries = Tries::new(&Monotonic, if flags.retry { ATTEMPTS } else { ONE_ATTEMPT });
-    while let Err(error) = attempt.run(&mut kargs).await {
+    loop {
+        let ended = attempt.run(&mut kargs).await;
+        attempt.report(&kargs, &ended).await;
+        let Err(error) = ended.result else { return Ok(Ran::ToItsEnd) };
         if let Err(error) = tries.pause_after("attempt", error).await {
             return Ok(if error.needs_operator() { Ran::NeedsOperator } else { Ran::Failed });
         }
     }
-    Ok(Ran::ToItsEnd)
 }
 
 fn env_path(name: &str) -> Option<PathBuf> {

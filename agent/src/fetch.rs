@@ -38,6 +38,9 @@ pub(crate) trait Fetch {
     /// Sends a report; what the server says to it, other than its status, is ignored.
     async fn post_form(&self, url: &str, fields: &[(&str, &str)]) -> Result<(), Error>;
 
+    /// Sends a file as it is; what the server says to it, other than its status, is ignored.
+    async fn post_file(&self, url: &str, content: &[u8]) -> Result<(), Error>;
+
     /// Begins to get a file.
     async fn open(&self, url: &str) -> Result<Body, Error>;
 

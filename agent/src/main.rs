@@ -44,6 +44,7 @@ mod resolve;
 mod retry;
 mod rom_update;
 mod screen;
+mod send_backup;
 mod settle;
 mod shell;
 mod signals;
@@ -82,6 +83,7 @@ const ROLES: &[Role] = &[
     Role { name: "rescue", about: "an ssh server for operators", run: rescue::run },
     Role { name: "epoxy_client", about: "one boot document, on any Linux", run: client::run },
     Role { name: "kexec", about: "loads the next kernel and enters it", run: kexec::run },
+    Role { name: "send-backup", about: "posts a backup, for the flasher", run: send_backup::run },
     Role { name: "shell", about: "a shell on the console, started by init", run: shell::run },
     Role { name: "depart", about: "leaves this kernel, started by init", run: depart::run },
     Role { name: "settle", about: "writes disks back, started by init", run: settle::run },

@@ -134,6 +134,10 @@ mod tests {
             unreachable!("resolving reports nothing")
         }
 
+        async fn post_file(&self, _: &str, _: &[u8]) -> Result<(), fetch::Error> {
+            unreachable!("resolving sends no files")
+        }
+
         async fn open(&self, _: &str) -> Result<Body, fetch::Error> {
             unreachable!("resolving fetches no files")
         }

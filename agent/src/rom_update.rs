@@ -12,15 +12,19 @@ use std::time::Duration;
 
 use agent_types::flash_report::{Listing, WritableCard};
 use agent_types::nextboot::{self, Nextboot, V1};
-use agent_types::params::RomUpdate;
+use agent_types::params::{RomSource, RomUpdate};
 use agent_types::rom::{ManifestError, PciId, RomEntry, RomManifest};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::fetch::{self, Document, Fetch, shown_text};
+use crate::send_backup::{self, SEND_BACKUP};
 
 const FLASHER: &str = "/sbin/flasher";
+/// Files are fetched before the first command runs, backups are kept in the machine, and the network
+/// is brought up again before the report: the session's own card may be written.
+const ALL_IS_HERE: &str = "--allow-session-card";
 /// It reads some files of sysfs.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -85,14 +89,15 @@ pub(crate) async fn document(
     update: &RomUpdate,
     hostname: &str,
 ) -> Result<V1, Error> {
+    let backup = backup_place(update, hostname)?;
     let cards = writable_cards().await?;
-    match update {
-        RomUpdate::Directory(base) => from_directory(base, hostname, cards),
-        RomUpdate::Manifest(url) => {
+    match &update.source {
+        RomSource::Directory(base) => from_directory(base, hostname, cards, backup),
+        RomSource::Manifest(url) => {
             let text = fetch.document(Document::Chain, url).await?;
             let manifest = RomManifest::parse(&String::from_utf8_lossy(&text.bytes));
             let error = |source| Error::Manifest { url: shown_text(url), source };
-            from_manifest(&manifest.map_err(error)?, cards)
+            from_manifest(&manifest.map_err(error)?, cards, backup)
         }
     }
 }
@@ -108,17 +113,39 @@ async fn writable_cards() -> Result<Vec<WritableCard>, Error> {
     Ok(listing.writable)
 }
 
-fn from_directory(base: &str, hostname: &str, cards: Vec<WritableCard>) -> Result<V1, Error> {
+fn from_directory(
+    base: &str,
+    hostname: &str,
+    cards: Vec<WritableCard>,
+    backup: Option<String>,
+) -> Result<V1, Error> {
+    check_hostname(hostname)?;
+    let [card] = cards.as_slice() else { return Err(Error::NotOne { cards }) };
+    let url = format!("{}/{}/{hostname}.mrom", base.trim_end_matches('/'), model(card.pci_id));
+    written(&[Change { card, url: &url, entry: None }], backup)
+}
+
+/// A name that is part of an address.
+fn check_hostname(hostname: &str) -> Result<(), Error> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if hostname.is_empty() || !hostname.chars().all(is_plain) {
         return Err(Error::Hostname(hostname.to_owned()));
     }
-    let [card] = cards.as_slice() else { return Err(Error::NotOne { cards }) };
-    let url = format!("{}/{}/{hostname}.mrom", base.trim_end_matches('/'), model(card.pci_id));
-    written(&[Change { card, url: &url, entry: None }])
+    Ok(())
 }
 
-fn from_manifest(manifest: &RomManifest, cards: Vec<WritableCard>) -> Result<V1, Error> {
+/// The address that this machine's backups are posted below.
+fn backup_place(update: &RomUpdate, hostname: &str) -> Result<Option<String>, Error> {
+    let Some(url) = &update.backup else { return Ok(None) };
+    check_hostname(hostname)?;
+    Ok(Some(format!("{}/{hostname}", url.trim_end_matches('/'))))
+}
+
+fn from_manifest(
+    manifest: &RomManifest,
+    cards: Vec<WritableCard>,
+    backup: Option<String>,
+) -> Result<V1, Error> {
     let with_entry = cards.iter().filter_map(|card| Some((card, manifest.rom_for(card.pci_id)?)));
     let changes: Vec<Change<'_>> = with_entry
         .map(|(card, entry)| Change { card, url: &entry.url, entry: Some(entry) })
@@ -126,7 +153,7 @@ fn from_manifest(manifest: &RomManifest, cards: Vec<WritableCard>) -> Result<V1,
     if changes.is_empty() {
         return Err(Error::NotInManifest { cards });
     }
-    written(&changes)
+    written(&changes, backup)
 }
 
 /// The directory that holds the ROMs of a card: a name, or vendor and device as `8086-10d3`.
@@ -142,14 +169,18 @@ struct Change<'a> {
     entry: Option<&'a RomEntry>,
 }
 
-fn written(changes: &[Change<'_>]) -> Result<V1, Error> {
+fn written(changes: &[Change<'_>], backup: Option<String>) -> Result<V1, Error> {
     let (mut files, mut commands) = (serde_json::Map::new(), Vec::new());
+    let hook: &[&str] = if backup.is_some() { &["--after-backup", SEND_BACKUP] } else { &[] };
     for (number, change) in changes.iter().enumerate() {
         let name = format!("rom{number}");
-        commands.push(change.command(&name));
+        let hook = hook.iter().map(|word| (*word).to_owned());
+        commands.push(change.command(&name).into_iter().chain(hook).collect::<Vec<_>>());
         files.insert(name, change.file());
     }
-    let document = json!({ "v1": { "files": files, "commands": commands } });
+    let env: serde_json::Map<_, _> =
+        backup.map(|url| (send_backup::VARIABLE.to_owned(), url.into())).into_iter().collect();
+    let document = json!({ "v1": { "files": files, "env": env, "commands": commands } });
     Ok(Nextboot::parse(document.to_string().as_bytes())?.v1)
 }
 
@@ -163,16 +194,26 @@ impl Change<'_> {
 
     fn command(&self, file: &str) -> Vec<String> {
         let WritableCard { card, pci_id } = self.card;
-        let mut words: Vec<String> =
-            [FLASHER, "write", "--card", card, "--pci-id", &pci_id.to_string(), "--rom"]
-                .map(str::to_owned)
-                .into();
+        let mut words: Vec<String> = [
+            FLASHER,
+            "write",
+            "--card",
+            card,
+            "--pci-id",
+            &pci_id.to_string(),
+            ALL_IS_HERE,
+            "--rom",
+        ]
+        .map(str::to_owned)
+        .into();
         words.push(format!("{{{{.files.{file}.name}}}}"));
         if let Some(entry) = self.entry {
             words.extend(["--sha256".to_owned(), entry.sha256.to_string()]);
+            words.extend(["--rom-version".to_owned(), entry.version.to_string()]);
             let minimum = entry.minimum_version.as_ref();
             let option = |version| ["--minimum-version".to_owned(), format!("{version}")];
             words.extend(minimum.into_iter().flat_map(option));
+            words.extend(entry.allow_downgrade.then(|| "--allow-downgrade".to_owned()));
         }
         words
     }
@@ -211,9 +252,11 @@ mod tests {
             ("15b3:1007", "https://h/v1/ConnectX-3Pro/mlab1.mrom"),
             ("8086:10d3", "https://h/v1/8086-10d3/mlab1.mrom"),
         ] {
-            let command = format!("/sbin/flasher write --card mtd:1 --pci-id {pci_id} --rom rom0");
+            let command = format!(
+                "/sbin/flasher write --card mtd:1 --pci-id {pci_id} --allow-session-card --rom rom0"
+            );
             for base in ["https://h/v1", "https://h/v1/"] {
-                let document = from_directory(base, "mlab1", vec![card("mtd:1", pci_id)]);
+                let document = from_directory(base, "mlab1", vec![card("mtd:1", pci_id)], None);
                 assert_eq!(outcome(document), Ok((vec![url.to_owned()], vec![command.clone()])));
             }
         }
@@ -235,7 +278,7 @@ mod tests {
             ("../x", 1, "cannot ask for the ROM of a machine named \"../x\""),
             ("{{kargs", 1, "cannot ask for the ROM of a machine named \"{{kargs\""),
         ] {
-            let document = from_directory("https://h", hostname, cards(count));
+            let document = from_directory("https://h", hostname, cards(count), None);
             assert_eq!(outcome(document), Err(expected.to_owned()));
         }
     }
@@ -246,7 +289,7 @@ mod tests {
         let manifest = RomManifest::parse(&format!(
             r#"{{"roms": [
                 {{"cards": ["15b3:1003"], "url": "https://h/a", "sha256": "{digest}",
-                  "version": "3.10.0", "minimum_version": "3.9.0"}},
+                  "version": "3.10.0", "minimum_version": "3.9.0", "allow_downgrade": true}},
                 {{"cards": ["8086:10d3"], "url": "https://h/b", "sha256": "{digest}",
                   "version": "1.0"}}]}}"#
         ))
@@ -258,18 +301,42 @@ mod tests {
         ];
         let command = |card: &str, id: &str, number: u8| {
             format!(
-                "/sbin/flasher write --card {card} --pci-id {id} --rom rom{number} --sha256 {digest}"
+                "/sbin/flasher write --card {card} --pci-id {id} --allow-session-card \
+                 --rom rom{number} --sha256 {digest} --rom-version "
             )
         };
         let commands = vec![
-            command("mtd:1", "8086:10d3", 0),
-            command("mtd:3", "15b3:1003", 1) + " --minimum-version 3.9.0",
+            command("mtd:1", "8086:10d3", 0) + "1.0",
+            command("mtd:3", "15b3:1003", 1) + "3.10.0 --minimum-version 3.9.0 --allow-downgrade",
         ];
         let files = vec![format!("https://h/b {digest}"), format!("https://h/a {digest}")];
-        assert_eq!(outcome(from_manifest(&manifest, cards)), Ok((files, commands)));
-        let other = from_manifest(&manifest, vec![card("mtd:2", "1af4:1041")]);
+        assert_eq!(outcome(from_manifest(&manifest, cards, None)), Ok((files, commands)));
+        let other = from_manifest(&manifest, vec![card("mtd:2", "1af4:1041")], None);
         let expected =
             "the ROM manifest names no card of this machine, which has mtd:2 (1af4:1041)";
         assert_eq!(outcome(other), Err(expected.to_owned()));
+    }
+
+    #[test]
+    fn backups_are_posted_below_the_machines_name_and_every_card_waits_for_that() {
+        let update = |backup: Option<&str>| RomUpdate {
+            source: RomSource::Directory("https://h".to_owned()),
+            backup: backup.map(str::to_owned),
+        };
+        let place = |backup, hostname| {
+            backup_place(&update(backup), hostname).map_err(|error| error.to_string())
+        };
+        assert_eq!(place(None, ""), Ok(None));
+        let at = "https://b/roms/mlab1".to_owned();
+        assert_eq!(place(Some("https://b/roms/"), "mlab1"), Ok(Some(at.clone())));
+        assert!(place(Some("https://b"), "../x").is_err());
+
+        let cards = vec![card("mtd:1", "8086:10d3")];
+        let document = from_directory("https://h", "mlab1", cards, Some(at.clone())).unwrap();
+        let requests = document.requests(&Kargs::parse("")).unwrap();
+        let files = [("rom0".to_owned(), "rom0".to_owned())];
+        let plan = requests.plan(&files.into_iter().collect()).unwrap();
+        assert_eq!(plan.env, [(send_backup::VARIABLE.to_owned(), at)]);
+        assert!(plan.commands[0].ends_with(&["--after-backup".to_owned(), SEND_BACKUP.to_owned()]));
     }
 }

@@ -128,6 +128,8 @@ pub struct Write {
     pub component: Option<String>,
     /// The ROM's digest. An EFI image has no checksum of its own.
     pub sha256: Option<Sha256Digest>,
+    /// The ROM's version, where it does not say one itself.
+    pub rom_version: Option<RomVersion>,
     /// A card whose ROM has this version or a newer one is left alone.
     pub minimum_version: Option<RomVersion>,
     /// Show the plan and change nothing.
@@ -229,7 +231,7 @@ mod tests {
     #[test]
     fn a_whole_write_is_understood() {
         let line = "--json write --card pci:0000:03:00.0 --rom r --region 0:fff --backup=b \
-                    --pci-id 8086:10d3 --dry-run --allow-downgrade --time-limit 7 --minimum-version 1.2";
+                    --pci-id 8086:10d3 --dry-run --allow-downgrade --time-limit 7 --minimum-version 1.2 --rom-version 1.3";
         let write = Write {
             target: Target {
                 pci_id: Some("8086:10d3".parse().unwrap()),
@@ -241,6 +243,7 @@ mod tests {
             backup: Some("b".into()),
             component: None,
             sha256: None,
+            rom_version: Some("1.3".into()),
             minimum_version: Some("1.2".into()),
             dry_run: true,
             permissions: Permissions { allow_downgrade: true, ..Permissions::default() },

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use crate::address::CardAddress;
 use crate::chip::ChipError;
 use crate::cli::{self, Cli, Command};
 use crate::decide::Refusal;
@@ -60,9 +61,6 @@ pub enum Error {
     /// The driver.
     #[error(transparent)]
     Driver(#[from] driver::UnbindError),
-    /// A card that nothing can be planned for.
-    #[error("--dry-run is for chips: mstflint tells no plan")]
-    NoDryRun,
     /// A card that its own driver flashes.
     #[error(transparent)]
     Devlink(#[from] devlink::Error),
@@ -131,7 +129,12 @@ fn dispatch(cli: &Cli, output: &SharedOutput) -> Result<u8, Error> {
         Command::Write(write) => self::write(output, write, &cli.state_dir),
         Command::Restore { target, backup, region, permissions } => {
             let wanted = work::Restore { backup: backup.as_deref(), region: *region, permissions };
-            work::restore(output, target, &wanted, &cli.state_dir)
+            match &target.card {
+                CardAddress::Mst(at) => {
+                    mellanox::restore(output, target, *at, &wanted, &cli.state_dir)
+                }
+                _ => work::restore(output, target, &wanted, &cli.state_dir),
+            }
         }
         // main.rs has taken this way already: a process per operation has no output of ours.
         Command::ChipOperation => Ok(CANNOT),

@@ -31,6 +31,8 @@ pub struct Wish<'a> {
     pub card: &'a Card,
     /// Digest of the file that was meant, if somebody knows it.
     pub sha256: Option<Sha256Digest>,
+    /// The ROM's version, where it does not say one itself.
+    pub version: Option<&'a RomVersion>,
     /// May an older ROM replace a newer one?
     pub allow_downgrade: bool,
     /// A card whose ROM has this version or a newer one is left alone.
@@ -142,6 +144,9 @@ pub enum Refusal {
         /// Where first.
         at: usize,
     },
+    /// `mstflint` does not do what it should, before it was to write.
+    #[error("{0}")]
+    Section(String),
     /// The backup cannot be stored.
     #[error("cannot store the backup: {0}")]
     Backup(String),
@@ -245,7 +250,7 @@ fn check_rom(
         rom::check_digest(rom, expected)?;
     }
     let present = OptionRom::parse_start(&facts.before[region.range()]).ok();
-    check_version(present.and_then(|rom| rom.version), offered.version, wish.allow_downgrade)
+    check_version(wish, present.and_then(|rom| rom.version), offered.version)
 }
 
 /// May a ROM of version `offered` replace one of version `present`?
@@ -253,12 +258,12 @@ fn check_rom(
 /// # Errors
 /// It is older, and nobody has allowed that.
 pub fn check_version(
+    wish: &Wish<'_>,
     present: Option<RomVersion>,
     offered: Option<RomVersion>,
-    allow_downgrade: bool,
 ) -> Result<(), Refusal> {
-    match (present, offered) {
-        (Some(present), Some(offered)) if offered < present && !allow_downgrade => {
+    match (present, offered.or(wish.version.cloned())) {
+        (Some(present), Some(offered)) if offered < present && !wish.allow_downgrade => {
             Err(Refusal::Downgrade { present, offered })
         }
         _ => Ok(()),

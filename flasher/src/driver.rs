@@ -33,19 +33,39 @@ impl Unbound {
     /// The driver does not let go.
     pub fn take(sysfs: &Path, card: &PciDevice) -> Result<Option<Self>, UnbindError> {
         let Some(driver) = &card.driver else { return Ok(None) };
-        let directory = sysfs.join("bus/pci/drivers").join(driver);
-        fs::write(directory.join("unbind"), card.address.to_string()).map_err(|source| {
-            UnbindError { driver: driver.clone(), address: card.address, source }
-        })?;
-        Ok(Some(Self { driver: directory, address: card.address }))
+        let unbound =
+            Self { driver: sysfs.join("bus/pci/drivers").join(driver), address: card.address };
+        unbound.unbind()?;
+        Ok(Some(unbound))
+    }
+
+    /// Does `work` while the driver has its card back.
+    ///
+    /// # Errors
+    /// The driver does not let go again.
+    pub fn while_bound<T>(&self, work: impl FnOnce() -> T) -> Result<T, UnbindError> {
+        self.bind();
+        let done = work();
+        self.unbind()?;
+        Ok(done)
+    }
+
+    fn unbind(&self) -> Result<(), UnbindError> {
+        let driver = || self.driver.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        fs::write(self.driver.join("unbind"), self.address.to_string())
+            .map_err(|source| UnbindError { driver: driver(), address: self.address, source })
+    }
+
+    /// A driver that does not take its card back is seen by whoever misses the interface; the chip
+    /// is what it is.
+    fn bind(&self) {
+        let _bound = fs::write(self.driver.join("bind"), self.address.to_string());
     }
 }
 
 impl Drop for Unbound {
     fn drop(&mut self) {
-        // A driver that does not take its card back is seen by whoever misses the interface; the
-        // chip is what it is.
-        let _bound = fs::write(self.driver.join("bind"), self.address.to_string());
+        self.bind();
     }
 }
 
@@ -72,17 +92,38 @@ mod tests {
     use super::*;
     use crate::pci;
 
-    #[test]
-    fn the_driver_lets_go_and_gets_its_card_back() {
+    /// A card that its driver has let go of, and the files of that driver.
+    fn unbound() -> (Unbound, tempfile::TempDir, impl Fn(&str) -> PathBuf) {
         let id = "8086:10d3".parse().unwrap();
         let sysfs = pci::tests::sysfs_with("0000:03:00.0", id, Some("e1000e"));
         let driver = sysfs.path().join("bus/pci/drivers/e1000e");
-        let file = |name: &str| fs::read_to_string(driver.join(name)).unwrap();
         let card = pci::network_cards(sysfs.path()).unwrap().remove(0);
-        let unbound = Unbound::take(sysfs.path(), &card).unwrap();
-        assert_eq!((file("unbind").as_str(), file("bind").as_str()), ("0000:03:00.0", ""));
+        let unbound = Unbound::take(sysfs.path(), &card).unwrap().unwrap();
+        (unbound, sysfs, move |name: &str| driver.join(name))
+    }
+
+    fn said(file: &Path) -> String {
+        fs::read_to_string(file).unwrap()
+    }
+
+    #[test]
+    fn the_driver_lets_go_and_gets_its_card_back() {
+        let (unbound, _sysfs, file) = unbound();
+        assert_eq!(
+            (said(&file("unbind")).as_str(), said(&file("bind")).as_str()),
+            ("0000:03:00.0", "")
+        );
         drop(unbound);
-        assert_eq!(file("bind"), "0000:03:00.0");
+        assert_eq!(said(&file("bind")), "0000:03:00.0");
+    }
+
+    #[test]
+    fn the_driver_has_its_card_back_as_long_as_it_is_needed() {
+        let (unbound, _sysfs, file) = unbound();
+        fs::write(file("unbind"), "").unwrap();
+        let meanwhile = unbound.while_bound(|| (said(&file("bind")), said(&file("unbind"))));
+        assert_eq!(meanwhile.unwrap(), ("0000:03:00.0".to_owned(), String::new()));
+        assert_eq!(said(&file("unbind")), "0000:03:00.0");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use agent_types::rom::OptionRom;
 use crate::chip::{Chip, FlashChip, Region};
 use crate::decide::{self, Decision, Facts, Image, Refusal, Wish};
 use crate::plan::Plan;
-use crate::store::{self, Store};
+use crate::store::{self, Journal, Store};
 use writer::Writer;
 
 /// Called with the stored backup before anything is erased: it may send it away. An error keeps
@@ -59,30 +59,42 @@ pub struct Preview {
 
 /// Writes what `run` asks for to `chip`.
 pub fn reflash(chip: &mut dyn FlashChip, mut run: Run<'_>) -> FlashReport {
-    let mut report = FlashReport {
+    let mut report = begun(&run);
+    let end = procedure(chip, &mut run, &mut report);
+    ended(report, end)
+}
+
+/// The report of a run that has done nothing yet.
+pub(crate) fn begun(run: &Run<'_>) -> FlashReport {
+    FlashReport {
         outcome: FlashOutcome::AlreadyProgrammed,
         card: run.card.clone(),
         pci_id: Some(run.wish.card.id),
         programmer: run.programmer.clone(),
         chip: None,
-        rom: rom_of(&run.wish.image),
+        rom: rom_of(&run.wish),
         previous: None,
         backup: None,
         blocks_changed: 0,
         phases: Vec::new(),
         components: Vec::new(),
-    };
-    report.outcome = match procedure(chip, &mut run, &mut report) {
-        Ok(outcome) => outcome,
-        Err(refusal) => FlashOutcome::Refused { why: refusal.to_string() },
-    };
-    report
+    }
 }
 
-fn rom_of(image: &Image<'_>) -> Option<RomSummary> {
-    match image {
-        Image::Rom(rom) => OptionRom::parse(rom).ok().as_ref().map(RomSummary::from),
-        Image::Backup { content, header } => summary_at(content, *header),
+pub(crate) fn ended(report: FlashReport, end: Result<FlashOutcome, Refusal>) -> FlashReport {
+    let refused = |refusal: Refusal| FlashOutcome::Refused { why: refusal.to_string() };
+    FlashReport { outcome: end.unwrap_or_else(refused), ..report }
+}
+
+/// A version that the ROM does not say itself is what the operator says.
+fn rom_of(wish: &Wish<'_>) -> Option<RomSummary> {
+    match wish.image {
+        Image::Rom(rom) => {
+            let rom = RomSummary::from(&OptionRom::parse(rom).ok()?);
+            let version = rom.version.clone().or(wish.version.cloned());
+            Some(RomSummary { version, ..rom })
+        }
+        Image::Backup { content, header } => summary_at(content, header),
     }
 }
 
@@ -106,7 +118,7 @@ fn procedure(
     };
     report.blocks_changed = plan.touched.len();
     read_again(chip, run, report, &survey.content, &plan)?;
-    let backup = back_up(run, report, &survey)?;
+    let backup = back_up(run, report, &survey.before, survey.earlier.as_ref())?;
     let mut writer = Writer { chip, run, report, blocks: &survey.blocks, aim: &aim };
     let mut journal = writer.open_journal(&survey, backup)?;
     let written = writer.rewrite(&survey.content, &aim.target, &plan, &mut journal);
@@ -114,11 +126,15 @@ fn procedure(
         Ok(()) => FlashOutcome::Programmed,
         Err(failure) => writer.roll_back(&survey.before, failure, &mut journal),
     };
-    journal.outcome = Some(outcome.clone());
+    end_journal(run, journal, &outcome);
+    Ok(outcome)
+}
+
+pub(crate) fn end_journal(run: &mut Run<'_>, journal: Journal, outcome: &FlashOutcome) {
+    let journal = Journal { outcome: Some(outcome.clone()), ..journal };
     if let Err(error) = run.store.write(&journal) {
         note(run, format!("the journal stays open: {error}"));
     }
-    Ok(outcome)
 }
 
 /// What was learnt about the chip without changing it.
@@ -204,15 +220,16 @@ fn first_difference(left: &[u8], right: &[u8], regions: &[Region]) -> Option<usi
 }
 
 /// The backup of a run that did not end is the one to keep: the chip holds what that run left.
-fn back_up(
+pub(crate) fn back_up(
     run: &mut Run<'_>,
     report: &mut FlashReport,
-    survey: &Survey,
+    before: &[u8],
+    earlier: Option<&BackupSummary>,
 ) -> Result<BackupSummary, Refusal> {
     let (store, path) = (run.store, run.backup);
-    let kept = match &survey.earlier {
+    let kept = match earlier {
         Some(earlier) => Ok(earlier.clone()),
-        None => phase(run, report, FlashPhase::Backup, || store.keep(&survey.before, path)),
+        None => phase(run, report, FlashPhase::Backup, || store.keep(before, path)),
     };
     let backup = kept.map_err(|error| Refusal::Backup(chain(&error)))?;
     (run.after_backup)(&backup).map_err(Refusal::Backup)?;
@@ -222,7 +239,7 @@ fn back_up(
 }
 
 /// Nothing is to be done, and so nothing is open any more.
-fn close(run: &mut Run<'_>, outcome: FlashOutcome) -> Result<FlashOutcome, Refusal> {
+pub(crate) fn close(run: &mut Run<'_>, outcome: FlashOutcome) -> Result<FlashOutcome, Refusal> {
     if let Some(mut journal) = run.store.open_journal() {
         journal.outcome = Some(outcome.clone());
         run.store.write(&journal).map_err(|error| Refusal::Journal(chain(&error)))?;
@@ -231,7 +248,7 @@ fn close(run: &mut Run<'_>, outcome: FlashOutcome) -> Result<FlashOutcome, Refus
 }
 
 /// Says that a phase begins, and keeps how long it took.
-fn phase<T>(
+pub(crate) fn phase<T>(
     run: &mut Run<'_>,
     report: &mut FlashReport,
     phase: FlashPhase,
@@ -248,7 +265,7 @@ fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn note(run: &mut Run<'_>, message: String) {
+pub(crate) fn note(run: &mut Run<'_>, message: String) {
     (run.events)(FlashEvent::Note { message });
 }
 
@@ -269,19 +286,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// The chip cannot be surveyed.
 pub fn preview(chip: &mut dyn FlashChip, mut run: Run<'_>) -> Result<Preview, Refusal> {
-    let mut report = FlashReport {
-        outcome: FlashOutcome::AlreadyProgrammed,
-        card: run.card.clone(),
-        pci_id: None,
-        programmer: run.programmer.clone(),
-        chip: None,
-        rom: None,
-        previous: None,
-        backup: None,
-        blocks_changed: 0,
-        phases: Vec::new(),
-        components: Vec::new(),
-    };
+    let mut report = begun(&run);
     let survey = survey(chip, &mut run, &mut report)?;
     let decision = decide::decide(&run.wish, &survey.facts());
     let read = report.phases.iter().find(|time| time.phase == FlashPhase::Read);

@@ -15,6 +15,9 @@ use std::time::Duration;
 pub use process::Error;
 use process::run;
 
+/// What it is called in reports.
+pub const NAME: &str = "mstflint";
+
 use crate::pci::PciAddress;
 
 /// Where Debian's package has it.
@@ -26,6 +29,9 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Port 1 starts the ROM, and the ROM is one for PXE.
 const SETTINGS: &[&str] = &["BOOT_OPTION_ROM_EN_P1=True", "LEGACY_BOOT_PROTOCOL_P1=PXE"];
+
+/// A ROM that is not the firmware maker's is refused otherwise.
+const BURN: &[&str] = &["--allow_rom_change", "brom"];
 
 /// What holds a ROM as one section.
 pub trait RomSection {
@@ -84,6 +90,19 @@ impl Mstflint {
         Self { limit: limit.unwrap_or(self.limit), ..self }
     }
 
+    /// The commands that write a ROM, for people.
+    #[must_use]
+    pub fn steps(&self) -> Vec<String> {
+        let Self { mstflint, mstconfig, card, .. } = self;
+        let (flint, config) = (mstflint.display(), mstconfig.display());
+        vec![
+            format!("{config} -d {card} -y set {}", SETTINGS.join(" ")),
+            format!("{flint} -d {card} -y {} ROM", BURN.join(" ")),
+            format!("{flint} -d {card} -y verify"),
+            format!("{flint} -d {card} -y rrom FILE, which must be the ROM"),
+        ]
+    }
+
     fn flint(&self, arguments: &[&str]) -> Result<(), Error> {
         let card = self.card.to_string();
         run(&self.mstflint, &[&["-d", &card, "-y"], arguments].concat(), self.limit)
@@ -117,8 +136,7 @@ impl RomSection for Mstflint {
     fn write(&mut self, rom: &[u8]) -> Result<(), Error> {
         self.with_file("write", |path, name| {
             fs::write(path, rom).map_err(|source| Error::File { path: path.to_owned(), source })?;
-            // A ROM that is not the firmware maker's is refused otherwise.
-            self.flint(&["--allow_rom_change", "brom", name])
+            self.flint(&[BURN, &[name]].concat())
         })
     }
 

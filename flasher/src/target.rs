@@ -109,15 +109,28 @@ pub fn chosen(
         }
         CardAddress::Devlink(device) => Ok(Chosen::Driver(device.clone())),
         CardAddress::Mst(at) => {
-            let card = the_same(address, card_of_function(sysfs, address, *at)?, pci_id)?;
-            if support_of(card.id) == Support::Mstflint {
-                return Ok(Chosen::Mstflint(*at, Card { rom_bar_bytes: None, ..card.card() }));
-            }
-            let why = "mstflint is for ConnectX-3 and ConnectX-3 Pro here";
-            Err(Error::NotWritable { address: address.clone(), why })
+            Ok(Chosen::Mstflint(*at, mstflint_card(sysfs, address, *at, pci_id)?))
         }
         _ => Ok(Chosen::Chip(find(sysfs, address, pci_id, Some(rom))?)),
     }
+}
+
+/// The card at `at`, if `mstflint` writes it.
+///
+/// # Errors
+/// It is not there, is another, or `mstflint` does not write it.
+pub fn mstflint_card(
+    sysfs: &Path,
+    address: &CardAddress,
+    at: PciAddress,
+    pci_id: Option<PciId>,
+) -> Result<Card, Error> {
+    let card = the_same(address, card_of_function(sysfs, address, at)?, pci_id)?;
+    if support_of(card.id) == Support::Mstflint {
+        return Ok(Card { rom_bar_bytes: None, ..card.card() });
+    }
+    let why = "mstflint is for ConnectX-3 and ConnectX-3 Pro here";
+    Err(Error::NotWritable { address: address.clone(), why })
 }
 
 fn card_of_function(
@@ -161,7 +174,7 @@ pub fn find(
         }
         CardAddress::Pci(at) => pci_target(address, card_of_function(sysfs, address, *at)?, pci_id),
         CardAddress::Mst(_) => {
-            let why = "mstflint is asked for `write` only";
+            let why = "mstflint is asked for `write` and `restore` only";
             Err(Error::NotWritable { address: address.clone(), why })
         }
         CardAddress::Devlink(_) => {

@@ -20,6 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .statik(is_static())
         .probe("flashrom")
         .map_err(|error| format!("libflashrom is missing (Debian: libflashrom-dev): {error}"))?;
+    if is_static() {
+        check_static(&library.link_paths)?;
+    }
     let header = header(&library.include_paths)?;
     let declared = fs::read_to_string(&header)?;
     for (function, name) in LATER_FUNCTIONS {
@@ -35,6 +38,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn is_static() -> bool {
     env::var("CARGO_CFG_TARGET_FEATURE")
         .is_ok_and(|features| features.split(',').any(|feature| feature == "crt-static"))
+}
+
+/// Without this the linker says only that it does not find the library.
+fn check_static(link_paths: &[PathBuf]) -> Result<(), Box<dyn Error>> {
+    let usual = ["/usr/lib/x86_64-linux-gnu", "/usr/lib", "/usr/local/lib"].map(Path::new);
+    let mut directories = link_paths.iter().map(PathBuf::as_path).chain(usual);
+    if directories.any(|directory| directory.join("libflashrom.a").exists()) {
+        return Ok(());
+    }
+    Err("a static flasher (crt-static) needs libflashrom.a and a flashrom.pc that names what it \
+         needs, which Debian does not have: build without crt-static, and pack the flasher with \
+         its libraries (make image FLASHER=1)"
+        .into())
 }
 
 fn header(include_paths: &[PathBuf]) -> Result<PathBuf, Box<dyn Error>> {

@@ -160,7 +160,7 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
     let initramfs = image.initramfs(spec.compression, date, cache)?;
     let request = kernel_request(&spec.kernel, &args.fragments, initramfs.len(), date);
     let request = request_for(&spec.flavours, &args.fragments, request);
-    let vmlinuz = Kernel::ready(&request, cache)?.with_initramfs(&initramfs, &spec.cmdline)?;
+    let (_, vmlinuz) = Kernel::filled(&request, &initramfs, &spec.cmdline, cache)?;
     let mut output = Output::in_directory(&args.output)?;
     let archive = format!("stage2_initramfs.cpio{}", spec.compression.suffix());
     output.add("stage2_vmlinuz", &vmlinuz, 0o644)?;
@@ -195,8 +195,7 @@ fn kernel(args: &KernelArgs, cache: &Cache) -> Result<()> {
     let spec = KernelSpec { profile: args.profile.clone(), source: args.source.clone() };
     let request = kernel_request(&spec, &args.fragments, initramfs.len(), source_date()?);
     let request = request_for(&args.flavour, &args.fragments, request);
-    let kernel = Kernel::ready(&request, cache)?;
-    let image = kernel.with_initramfs(&initramfs, &args.cmdline)?;
+    let (kernel, image) = Kernel::filled(&request, &initramfs, &args.cmdline, cache)?;
     if let Some(path) = &args.output {
         output::replace(path, &image)
             .with_context(|| format!("cannot write {}", path.display()))?;

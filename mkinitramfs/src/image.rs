@@ -48,7 +48,8 @@ const DEVICES: &[(&str, u32, (u32, u32))] =
     &[("/dev/console", 0o600, (5, 1)), ("/dev/kmsg", 0o600, (1, 11)), ("/dev/null", 0o666, (1, 3))];
 
 /// The agent's other names.
-const AGENT_LINKS: &[&str] = &["/sbin/kexec", "/usr/bin/epoxy_client", "/usr/bin/stage2"];
+const AGENT_LINKS: &[&str] =
+    &["/sbin/kexec", "/sbin/send-backup", "/usr/bin/epoxy_client", "/usr/bin/stage2"];
 
 /// Every login shows what the machine is doing, unless whoever started the shell has shown it.
 const PROFILE: &str = "\

@@ -100,6 +100,26 @@ impl Kernel {
     /// # Errors
     /// The source, a tool or an option is missing, or the build fails.
     pub fn ready(request: &Request, cache: &Cache) -> Result<Self, Error> {
+        Ok(Self::locked(request, cache)?.0)
+    }
+
+    /// The kernel, and its boot image with a ramdisk and a default command line in it: nobody who
+    /// packs a ramdisk of another size gives it another slot in between.
+    ///
+    /// # Errors
+    /// As [`Self::ready`] and [`Self::with_initramfs`].
+    pub fn filled(
+        request: &Request,
+        initramfs: &[u8],
+        cmdline: &str,
+        cache: &Cache,
+    ) -> Result<(Self, Vec<u8>), Error> {
+        let (kernel, _lock) = Self::locked(request, cache)?;
+        let image = pack::image(&kernel.build_directory(), initramfs, cmdline)?;
+        Ok((kernel, image))
+    }
+
+    fn locked(request: &Request, cache: &Cache) -> Result<(Self, Lock), Error> {
         let mut requests = Requests::read(&request.profile)?;
         request.fragments.iter().try_for_each(|fragment| requests.add_file(fragment))?;
         requests.add("mkinitramfs", SLOT_FRAGMENT)?;
@@ -112,14 +132,14 @@ impl Kernel {
         let key = cache::key(&[&source.identity, &requests.over(""), &compiler()?, &timestamp]);
         let directory = cache.kernels().join(key);
         let kernel = Self { version: source.version.clone(), directory };
-        let _lock = kernel.lock()?;
+        let lock = kernel.lock()?;
         let slot_bytes = slot_bytes(request.initramfs_bytes);
         // A directory may have changed since; make knows what to do, and does nothing otherwise.
         let may_have_changed = source.date.is_none();
         if may_have_changed || !kernel.is_complete(slot_bytes) {
             kernel.build(&source, &requests, timestamp, slot_bytes, cache)?;
         }
-        Ok(kernel)
+        Ok((kernel, lock))
     }
 
     /// The boot image with a ramdisk and a default command line in it.

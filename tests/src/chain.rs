@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_types::params::MROM;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::certificate::Presented;
 use crate::document::{self, Artifact, InitrdForm};
@@ -92,15 +92,29 @@ impl Chain {
         Ok(chain)
     }
 
-    /// A machine with this card, which boots from it.
+    /// A machine with a card of this model, which boots from Debian's iPXE for it.
     #[must_use]
     pub fn machine(&self, model: &str, memory_mib: u32) -> Machine {
+        self.machine_with(Card::new(model).with_ipxe(), memory_mib)
+    }
+
+    /// A machine with this card, which boots from it.
+    #[must_use]
+    pub fn machine_with(&self, card: Card, memory_mib: u32) -> Machine {
         let user = UserNetwork {
             tftp: Some(self.directory.path().join("tftp")),
             bootfile: Some("rom.ipxe".to_owned()),
             ssh: false,
         };
-        Machine::new(memory_mib).with_card(Card::new(model).with_ipxe().on(Wire::User(user)))
+        Machine::new(memory_mib).with_card(card.on(Wire::User(user)))
+    }
+
+    /// It was iPXE, and nobody else, who fetched stage2 first.
+    pub fn stage2_was_fetched_by_ipxe(&self) -> anyhow::Result<()> {
+        let fetched = self.server.requests_for(STAGE2);
+        let by = fetched.first().and_then(|request| request.header("user-agent"));
+        ensure!(by.is_some_and(|agent| agent.starts_with("iPXE/")), "{fetched:?}");
+        Ok(())
     }
 
     fn serve_stage2(&self) -> anyhow::Result<()> {

@@ -74,6 +74,14 @@ impl Chip {
         Ok(Self { directory, stuck: false, old })
     }
 
+    /// A chip that holds `rom` already.
+    pub fn holding(rom: &[u8]) -> anyhow::Result<Self> {
+        let mut chip = Self::new()?;
+        chip.old = chip.with(rom);
+        fs::write(chip.path("flash"), &chip.old)?;
+        Ok(chip)
+    }
+
     /// The same, which begins an erase and never ends it.
     #[must_use]
     pub fn stuck(self) -> Self {

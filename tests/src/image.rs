@@ -67,7 +67,7 @@ impl Image {
         if let Some(image) = &*packed {
             return Ok(Arc::clone(image));
         }
-        let flasher = program_under_test(FLASHER, FLASHER_IN_TARGET, "a flasher: `make flasher`")?;
+        let flasher = flasher_under_test()?;
         let flasher = flasher.to_str().context("expected the flasher's path to be UTF-8")?;
         let directory = std::env::current_exe()?.with_extension("flasher-image");
         let specification = FLASHER_SPECIFICATION.as_ref();
@@ -163,6 +163,11 @@ pub fn pack(
     let words = words.map(Path::as_os_str).chain(extra.iter().map(OsStr::new));
     cli::run(Cli::try_parse_from(words)?, cache)
         .with_context(|| format!("cannot pack an image with {}", agent.display()))
+}
+
+/// The flasher that is to be tested.
+pub fn flasher_under_test() -> anyhow::Result<PathBuf> {
+    program_under_test(FLASHER, FLASHER_IN_TARGET, "a flasher: `make flasher`")
 }
 
 fn agent_under_test() -> anyhow::Result<PathBuf> {

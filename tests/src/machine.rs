@@ -104,6 +104,12 @@ impl Card {
         Self { rom: Rom::Ipxe, ..self }
     }
 
+    /// The same card with this file in its boot ROM.
+    #[must_use]
+    pub fn with_rom(self, file: &Path) -> Self {
+        Self { rom: Rom::File(file.to_owned()), ..self }
+    }
+
     /// The same card plugged in elsewhere.
     #[must_use]
     pub fn on(self, wire: Wire) -> Self {
@@ -136,7 +142,8 @@ pub struct Machine {
     pub initramfs: Option<PathBuf>,
     /// The command line for that kernel.
     pub cmdline: OsString,
-    /// A directory that it sees as a disk with a FAT file system, and boots from.
+    /// A directory that it sees as a disk with a FAT file system, and boots from unless its first card
+    /// does.
     pub disk: Option<PathBuf>,
     /// Network cards.
     pub cards: Vec<Card>,
@@ -227,7 +234,7 @@ impl Machine {
         if let Some(directory) = &self.disk {
             let disk = "if=none,id=disk,format=raw,readonly=on,file=fat:";
             add("-drive", &joined(disk, directory, ""));
-            add("-device", "virtio-blk-pci,drive=disk,bootindex=0".as_ref());
+            add("-device", "virtio-blk-pci,drive=disk,bootindex=2".as_ref());
         }
         if self.second_serial {
             // QEMU waits until somebody listens.
@@ -287,7 +294,8 @@ impl Card {
             Rom::File(file) => device.push(joined(",romfile=", file, "")),
         }
         if number == 0 && self.rom != Rom::None {
-            device.push(",bootindex=0");
+            // A kernel that QEMU loads itself has 0.
+            device.push(",bootindex=1");
         }
         device
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use vmtest::chain::{Chain, STAGE2, Stage3};
+use vmtest::chain::{Chain, Stage3};
 use vmtest::document::InitrdForm;
 use vmtest::image::Image;
 use vmtest::machine::{Card, Firmware, Machine, UserNetwork, Wire};
@@ -15,16 +15,19 @@ use vmtest::vm::Vm;
 /// The firmware itself wants some of it.
 const MEMORY_MIB: u32 = 512;
 
+/// Where firmware looks on a medium that it does not know: UEFI 2.10, section 3.5.1.1.
+pub(crate) const ON_A_DISK: &str = "EFI/BOOT/BOOTX64.EFI";
+
 const CONSOLES: &str = "console=tty0 console=ttyS0,115200n8";
 
 /// What the firmware starts, and where it is, for machines of this scenario.
-struct Medium {
-    directory: tempfile::TempDir,
+pub(crate) struct Medium {
+    pub(crate) directory: tempfile::TempDir,
     program: PathBuf,
 }
 
 /// The firmware of a machine passes no command line, so the image has to bring it.
-fn medium(scenario: &Scenario, place: &str) -> anyhow::Result<Medium> {
+pub(crate) fn medium(scenario: &Scenario, place: &str) -> anyhow::Result<Medium> {
     let directory = tempfile::tempdir()?;
     let program = directory.path().join(place);
     let packed = tempfile::tempdir()?;
@@ -57,8 +60,7 @@ fn expect_boot(scenario: &Scenario, vm: &mut Vm, firmware: &[&str]) -> anyhow::R
 fn firmware_boots_the_image_from_a_disk() -> anyhow::Result<()> {
     let scenario = Scenario::new()?;
     scenario.document_into_minimal_stage3("console=ttyS0", InitrdForm::OneWord)?;
-    // Where firmware looks on a medium that it does not know: UEFI 2.10, section 3.5.1.1.
-    let disk = medium(&scenario, "EFI/BOOT/BOOTX64.EFI")?;
+    let disk = medium(&scenario, ON_A_DISK)?;
     let machine = Machine {
         firmware: Firmware::Efi,
         disk: Some(disk.directory.path().to_owned()),
@@ -98,8 +100,5 @@ fn ipxe_in_the_cards_rom_boots_the_image_under_efi() -> anyhow::Result<()> {
         "Linux version 6.1.",
         minimal::GREETING,
     ])?;
-    let fetched = chain.server.requests_for(STAGE2);
-    let by = fetched.first().and_then(|request| request.header("user-agent"));
-    assert!(by.is_some_and(|agent| agent.starts_with("iPXE/")), "{fetched:?}");
-    Ok(())
+    chain.stage2_was_fetched_by_ipxe()
 }

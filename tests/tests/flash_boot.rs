@@ -20,7 +20,7 @@ const WRITE: &[&str] =
 const MEMORY_MIB: u32 = 512;
 const RESTART: Duration = Duration::from_secs(60);
 
-fn machine(scenario: &Scenario, chip: &Chip, more: &str) -> Machine {
+pub(crate) fn machine(scenario: &Scenario, chip: &Chip, more: &str) -> Machine {
     let cmdline = format!("{} {more}", scenario.cmdline());
     let machine = Machine::new(MEMORY_MIB)
         .with_kernel(&scenario.image.vmlinuz, None, &cmdline)
@@ -29,7 +29,7 @@ fn machine(scenario: &Scenario, chip: &Chip, more: &str) -> Machine {
 }
 
 /// The only report so far, and what the flasher told of the card.
-fn report(server: &BootServer) -> (String, Value) {
+pub(crate) fn report(server: &BootServer) -> (String, Value) {
     let reports = server.reports();
     assert_eq!(reports.len(), 1, "{reports:?}");
     let (_, flash) = reports[0].debug_config.rsplit_once("\n{\n  \"flash\"").expect("a report");

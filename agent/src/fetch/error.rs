@@ -119,6 +119,13 @@ impl std::fmt::Display for Received {
     }
 }
 
+impl Error {
+    /// Whether a server has answered at all.
+    pub(crate) const fn is_answer(&self) -> bool {
+        matches!(self.cause, Cause::Status(_))
+    }
+}
+
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         match &self.cause {

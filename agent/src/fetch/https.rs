@@ -11,7 +11,9 @@ use crate::policy::Policy;
 use crate::size::Size;
 use crate::tls;
 use agent_types::redact::redact;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, IF_RANGE, LOCATION, RANGE};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, IF_RANGE, LOCATION, RANGE,
+};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::cell::OnceCell;
 use std::io::{self, Read};
@@ -71,6 +73,7 @@ pub(crate) struct Https {
 enum Payload<'a> {
     Nothing,
     Form(&'a [(&'a str, &'a str)]),
+    File(&'a [u8]),
     Resume(&'a Resume),
 }
 
@@ -113,7 +116,11 @@ impl Https {
         let client = self.client(&hop.url).map_err(|cause| failed(hop, cause))?;
         let request = client.request(hop.method.clone(), hop.url.clone());
         let sent = with_payload(request, &hop.method, payload).send();
-        let stall = self.settings.stall;
+        let stall = match payload {
+            // The server is silent as long as we are speaking.
+            Payload::File(_) => self.settings.limit,
+            _ => self.settings.stall,
+        };
         tokio::select! {
             sent = sent => sent.map_err(|error| failed(hop, self.cause(&hop.url, &error))),
             () = self.connections.none_for(stall) => Err(failed(hop, Cause::NoAnswer(stall))),
@@ -243,6 +250,12 @@ impl Fetch for Https {
         Ok(())
     }
 
+    async fn post_file(&self, url: &str, content: &[u8]) -> Result<(), Error> {
+        let hop = Hop { method: Method::POST, url: http_url(url)? };
+        within(self.settings.limit, &hop, self.ask(hop.clone(), Payload::File(content))).await?;
+        Ok(())
+    }
+
     async fn open(&self, url: &str) -> Result<Body, Error> {
         let hop = Hop { method: Method::GET, url: http_url(url)? };
         let asked = self.ask(hop.clone(), Payload::Nothing);
@@ -280,10 +293,13 @@ fn is_unasked_part(status: StatusCode, payload: Payload<'_>) -> bool {
 fn with_payload(request: RequestBuilder, method: &Method, payload: Payload<'_>) -> RequestBuilder {
     match payload {
         // A redirect has made it a GET: the body is gone.
-        Payload::Form(_) if method != Method::POST => request,
+        Payload::Form(_) | Payload::File(_) if method != Method::POST => request,
         // Left alone, the client sends no length with an empty body, and servers may answer 411.
         Payload::Form([]) => request.form::<[(); 0]>(&[]).header(CONTENT_LENGTH, 0),
         Payload::Form(fields) => request.form(fields),
+        Payload::File(content) => {
+            request.header(CONTENT_TYPE, "application/octet-stream").body(content.to_vec())
+        }
         Payload::Resume(resume) => request
             .header(RANGE, format!("bytes={}-", resume.from_bytes))
             .header(IF_RANGE, resume.validator.as_str()),

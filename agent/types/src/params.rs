@@ -25,6 +25,8 @@ pub const REPORT: &str = "epoxy.report";
 pub const MROM: &str = "epoxy.mrom";
 /// The address of the manifest of ROMs for a fleet's network cards.
 pub const ROM_MANIFEST: &str = "epoxy.rom_manifest";
+/// The address that backups of network cards' chips are posted below.
+pub const ROM_BACKUP: &str = "epoxy.rom_backup";
 /// The address of operators' public keys.
 pub const SSH_KEYS: &str = "epoxy.ssh_keys";
 /// What those keys must be.
@@ -123,6 +125,14 @@ pub const PARAMETERS: &[Parameter] = &[
         meaning: "As `epoxy.mrom`, with a manifest that says which card gets which ROM",
     },
     Parameter {
+        name: ROM_BACKUP,
+        format: "URL",
+        default: "backups stay in the machine",
+        meaning: "With `epoxy.mrom` or `epoxy.rom_manifest`: what a card holds is posted to \
+                  `<URL>/<host name>/<file>` before anything is erased; unless that is accepted, \
+                  nothing is",
+    },
+    Parameter {
         name: SSH_KEYS,
         format: "https URL",
         default: "the image's keys alone may log in",
@@ -180,9 +190,18 @@ pub struct SshKeys {
     pub sha256: Option<String>,
 }
 
+/// Network cards get ROMs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RomUpdate {
+    /// Where they are.
+    pub source: RomSource,
+    /// [`ROM_BACKUP`].
+    pub backup: Option<String>,
+}
+
 /// Where ROMs for this machine's network cards are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RomUpdate {
+pub enum RomSource {
     /// [`MROM`]: below this address, by model and host name.
     Directory(String),
     /// [`ROM_MANIFEST`]: where the manifest at this address says.
@@ -220,8 +239,9 @@ impl BootParams {
         Self {
             action: [Action::Stage1, Action::Stage2].into_iter().find(is_given),
             rom_update: given(MROM)
-                .map(RomUpdate::Directory)
-                .or_else(|| given(ROM_MANIFEST).map(RomUpdate::Manifest)),
+                .map(RomSource::Directory)
+                .or_else(|| given(ROM_MANIFEST).map(RomSource::Manifest))
+                .map(|source| RomUpdate { source, backup: given(ROM_BACKUP) }),
             report: REPORT,
             ssh_keys: given(SSH_KEYS).map(|url| SshKeys { url, sha256: given(SSH_KEYS_SHA256) }),
             network: NetworkConfig::from_cmdline(&Cmdline::parse(text)),
@@ -256,9 +276,14 @@ mod tests {
     fn an_update_is_asked_for_by_an_address() {
         let update = |text: &str| BootParams::parse(text).rom_update;
         assert_eq!(update("epoxy.stage2=u epoxy.mrom="), None);
-        let directory = RomUpdate::Directory("d".to_owned());
-        assert_eq!(update("epoxy.mrom=d epoxy.rom_manifest=m"), Some(directory));
-        assert_eq!(update("epoxy.rom_manifest=m"), Some(RomUpdate::Manifest("m".to_owned())));
+        let with = |source, backup: Option<&str>| {
+            Some(RomUpdate { source, backup: backup.map(str::to_owned) })
+        };
+        let directory = RomSource::Directory("d".to_owned());
+        assert_eq!(update("epoxy.mrom=d epoxy.rom_manifest=m"), with(directory, None));
+        let manifest = RomSource::Manifest("m".to_owned());
+        assert_eq!(update("epoxy.rom_manifest=m epoxy.rom_backup=b"), with(manifest, Some("b")));
+        assert_eq!(update("epoxy.rom_backup=b"), None);
     }
 
     #[test]
@@ -283,6 +308,7 @@ mod tests {
             REPORT,
             MROM,
             ROM_MANIFEST,
+            ROM_BACKUP,
             SERVER,
             SSH_KEYS,
             SSH_KEYS_SHA256,

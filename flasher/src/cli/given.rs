@@ -36,7 +36,16 @@ const COMMANDS: &[(&str, &[&[&str]])] = &[
         &[
             TARGET,
             PERMISSIONS,
-            &["rom", "region", "backup", "component", "sha256", "minimum-version", "dry-run"],
+            &[
+                "rom",
+                "region",
+                "backup",
+                "component",
+                "sha256",
+                "rom-version",
+                "minimum-version",
+                "dry-run",
+            ],
         ],
     ),
     ("verify", &[TARGET, &["rom", "region"]]),
@@ -60,6 +69,7 @@ pub(super) const OPTIONS: &[&str] = &[
     "region",
     "backup",
     "sha256",
+    "rom-version",
     "minimum-version",
     "dry-run",
     "allow-downgrade",
@@ -89,6 +99,7 @@ pub(super) struct Given {
     backup: Option<PathBuf>,
     component: Option<String>,
     sha256: Option<Sha256Digest>,
+    rom_version: Option<RomVersion>,
     minimum_version: Option<RomVersion>,
     dry_run: bool,
     permissions: Permissions,
@@ -131,6 +142,7 @@ impl Given {
             "backup" => self.backup = Some(parser.value()?.into()),
             "component" => self.component = Some(parser.value()?.string()?),
             "sha256" => self.sha256 = Some(parser.value()?.parse()?),
+            "rom-version" => self.rom_version = Some(parser.value()?.string()?.as_str().into()),
             "minimum-version" => {
                 self.minimum_version = Some(parser.value()?.string()?.as_str().into());
             }
@@ -187,6 +199,7 @@ impl Given {
                 backup: self.backup,
                 component: self.component,
                 sha256: self.sha256,
+                rom_version: self.rom_version,
                 minimum_version: self.minimum_version,
                 dry_run: self.dry_run,
                 permissions: self.permissions,

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use agent_types::flash_report::{BackupSummary, FlashEvent};
+use agent_types::rom::Card;
 use serde_json::json;
 
 use super::report::finish;
@@ -28,7 +29,9 @@ use crate::target::{self, Target};
 struct Opened {
     target: Target,
     chip: Helper,
-    _unbound: Option<Unbound>,
+    unbound: Option<Unbound>,
+    /// Did the machine's routes lead through the card?
+    carries_traffic: bool,
 }
 
 /// A card that is found and may be worked on, but whose driver still has it.
@@ -39,7 +42,8 @@ fn found(arguments: &cli::Target, rom: Option<&[u8]>) -> Result<Target, Error> {
 fn open(output: &SharedOutput, arguments: &cli::Target, target: Target) -> Result<Opened, Error> {
     let programmer = target.programmer.clone();
     let interfaces = target.mapped.as_ref().map_or(&[][..], |card| card.interfaces.as_slice());
-    if !arguments.allow_session_card && driver::carries_traffic(Path::new(PROCFS), interfaces) {
+    let carries_traffic = driver::carries_traffic(Path::new(PROCFS), interfaces);
+    if carries_traffic && !arguments.allow_session_card {
         return Err(Error::SessionCard);
     }
     let mapped = target.mapped.as_ref();
@@ -51,7 +55,7 @@ fn open(output: &SharedOutput, arguments: &cli::Target, target: Target) -> Resul
         .on_message(move |message| listener.borrow_mut().library(message));
     #[cfg(feature = "dummy")]
     let chip = chip.faults(arguments.faults);
-    Ok(Opened { target, chip, _unbound: unbound })
+    Ok(Opened { target, chip, unbound, carries_traffic })
 }
 
 /// This very program, even if its file is replaced while it runs: an upgrade must not put another
@@ -135,22 +139,9 @@ pub(super) fn write(
     target: Target,
 ) -> Result<u8, Error> {
     let card = target.card.ok_or_else(|| Error::UnknownCard(target.name.clone()))?;
-    let wish = Wish {
-        image: Image::Rom(rom),
-        region: arguments.region,
-        card: &card,
-        sha256: arguments.sha256,
-        allow_downgrade: arguments.permissions.allow_downgrade,
-        minimum_version: arguments.minimum_version.as_ref(),
-    };
     let store = Store::open(state_dir, &target.name)?;
     let opened = open(output, &arguments.target, target)?;
-    let job = Job {
-        wish,
-        backup: arguments.backup.as_deref(),
-        permissions: &arguments.permissions,
-        store: &store,
-    };
+    let job = Job::of_rom(arguments, rom, &card, &store);
     if arguments.dry_run { job.preview(output, opened) } else { job.carry_out(output, opened) }
 }
 
@@ -161,6 +152,17 @@ pub(super) struct Restore<'a> {
     pub(super) permissions: &'a cli::Permissions,
 }
 
+impl Restore<'_> {
+    /// What the operator names, or else the journal.
+    pub(super) fn content(&self, store: &Store, card: &str) -> Result<Vec<u8>, Error> {
+        if let Some(path) = self.backup {
+            return read_file(path);
+        }
+        let named = store.journal().and_then(|journal| store::read_backup(&journal.backup));
+        named.ok_or_else(|| Error::NoBackup(card.to_owned()))
+    }
+}
+
 pub(super) fn restore(
     output: &SharedOutput,
     arguments: &cli::Target,
@@ -169,81 +171,115 @@ pub(super) fn restore(
 ) -> Result<u8, Error> {
     let target = found(arguments, None)?;
     let store = Store::open(state_dir, &target.name)?;
-    let journal = store.journal();
-    let named = journal.as_ref().and_then(|journal| store::read_backup(&journal.backup));
-    let content = match (wanted.backup, named) {
-        (Some(path), _) => read_file(path)?,
-        (None, Some(content)) => content,
-        (None, None) => return Err(Error::NoBackup(target.name)),
-    };
-    let header = journal.map(|journal| journal.extent.start);
+    let content = wanted.content(&store, &target.name)?;
+    let header = store.journal().map(|journal| journal.extent.start);
     let header = wanted.region.map(|region| region.start).or(header).unwrap_or_default();
     // A backup is of this chip, whatever the card.
     let card = target.card.unwrap_or(target::card_of(NO_CARD));
     let opened = open(output, arguments, target)?;
-    let wish = Wish {
-        image: Image::Backup { content: &content, header },
-        region: wanted.region,
-        card: &card,
-        sha256: None,
-        allow_downgrade: true,
-        minimum_version: None,
-    };
-    let job = Job { wish, backup: None, permissions: wanted.permissions, store: &store };
+    let image = Image::Backup { content: &content, header };
+    let job = Job::of_backup(wanted, image, &card, &store);
     job.carry_out(output, opened)
 }
 
 const NO_CARD: agent_types::rom::PciId = agent_types::rom::PciId { vendor: 0, device: 0 };
 
-/// A chip to be written.
-struct Job<'a> {
-    wish: Wish<'a>,
-    backup: Option<&'a Path>,
-    permissions: &'a cli::Permissions,
-    store: &'a Store,
+/// A card to be written.
+pub(super) struct Job<'a> {
+    pub(super) wish: Wish<'a>,
+    pub(super) backup: Option<&'a Path>,
+    pub(super) permissions: &'a cli::Permissions,
+    pub(super) store: &'a Store,
 }
 
-impl Job<'_> {
-    fn carry_out(&self, output: &SharedOutput, mut opened: Opened) -> Result<u8, Error> {
+impl<'a> Job<'a> {
+    pub(super) fn of_rom(
+        arguments: &'a cli::Write,
+        rom: &'a [u8],
+        card: &'a Card,
+        store: &'a Store,
+    ) -> Self {
+        let wish = Wish {
+            image: Image::Rom(rom),
+            region: arguments.region,
+            card,
+            sha256: arguments.sha256,
+            version: arguments.rom_version.as_ref(),
+            allow_downgrade: arguments.permissions.allow_downgrade,
+            minimum_version: arguments.minimum_version.as_ref(),
+        };
+        let (backup, permissions) = (arguments.backup.as_deref(), &arguments.permissions);
+        Self { wish, backup, permissions, store }
+    }
+
+    pub(super) fn of_backup(
+        wanted: &Restore<'a>,
+        image: Image<'a>,
+        card: &'a Card,
+        store: &'a Store,
+    ) -> Self {
+        let wish = Wish {
+            image,
+            region: wanted.region,
+            card,
+            sha256: None,
+            version: None,
+            allow_downgrade: true,
+            minimum_version: None,
+        };
+        Self { wish, backup: None, permissions: wanted.permissions, store }
+    }
+
+    fn carry_out(&self, output: &SharedOutput, opened: Opened) -> Result<u8, Error> {
         if self.wish.sha256.is_none() && has_efi_image(&self.wish.image) {
             let text = "no --sha256 was given, and an EFI image has no checksum of its own";
             output.borrow_mut().event(&FlashEvent::Note { message: text.to_owned() });
         }
-        let uninterrupted = RefCell::new(Uninterrupted::default());
-        let mut events = |event: FlashEvent| {
-            if matches!(event, FlashEvent::BackupStored(_)) {
-                uninterrupted.borrow_mut().begin();
+        let Opened { target, mut chip, unbound, carries_traffic } = opened;
+        let names = (target.name.as_str(), target.programmer.name());
+        Ok(uninterrupted(output, |events| {
+            // Bound again before anybody may interrupt.
+            let unbound = unbound;
+            let session = unbound.as_ref().filter(|_| carries_traffic);
+            let report =
+                self.with_run(names, session, events, |run| flash::reflash(&mut chip, run));
+            #[cfg(feature = "dummy")]
+            if chip.crashed() {
+                return crate::operation::CRASHED;
             }
-            output.borrow_mut().event(&event);
-        };
-        let report =
-            self.with_run(&opened.target, &mut events, |run| flash::reflash(&mut opened.chip, run));
-        #[cfg(feature = "dummy")]
-        if opened.chip.crashed() {
-            return Ok(crate::operation::CRASHED);
-        }
-        Ok(finish(output, report))
+            finish(output, report)
+        }))
     }
 
     fn preview(&self, output: &SharedOutput, mut opened: Opened) -> Result<u8, Error> {
         let mut events = |event: FlashEvent| output.borrow_mut().event(&event);
-        let preview = self
-            .with_run(&opened.target, &mut events, |run| flash::preview(&mut opened.chip, run))?;
+        let names = (opened.target.name.as_str(), opened.target.programmer.name());
+        let preview =
+            self.with_run(names, None, &mut events, |run| flash::preview(&mut opened.chip, run))?;
         Ok(show(output, &preview))
     }
 
-    fn with_run<T>(
+    /// The hook may need the network that the card carries.
+    pub(super) fn with_run<T>(
         &self,
-        target: &Target,
+        (card, programmer): (&str, &str),
+        session: Option<&Unbound>,
         events: &mut dyn FnMut(FlashEvent),
         work: impl FnOnce(Run<'_>) -> T,
     ) -> T {
-        let hook = self.permissions.after_backup.as_deref();
-        let mut after_backup = |backup: &BackupSummary| run_hook(hook, backup);
+        let mut after_backup = |backup: &BackupSummary| {
+            let Some(hook) = self.permissions.after_backup.as_deref() else { return Ok(()) };
+            match session {
+                Some(card) => card
+                    .while_bound(|| run_hook(hook, backup))
+                    .unwrap_or_else(|error| Err(flash::chain(&error))),
+                None => run_hook(hook, backup),
+            }
+        };
         work(Run {
             wish: self.wish,
-            card: target.name.clone(),
-            programmer: target.programmer.name().to_owned(),
+            card: card.to_owned(),
+            programmer: programmer.to_owned(),
             store: self.store,
             backup: self.backup,
             allow_unprotect: self.permissions.allow_unprotect,
@@ -251,6 +287,21 @@ impl Job<'_> {
             after_backup: &mut after_backup,
         })
     }
+}
+
+/// Says the events of `work`, which nobody interrupts once the backup is stored, up to and with its
+/// report.
+pub(super) fn uninterrupted(
+    output: &SharedOutput,
+    work: impl FnOnce(&mut dyn FnMut(FlashEvent)) -> u8,
+) -> u8 {
+    let uninterrupted = RefCell::new(Uninterrupted::default());
+    work(&mut |event: FlashEvent| {
+        if matches!(event, FlashEvent::BackupStored(_)) {
+            uninterrupted.borrow_mut().begin();
+        }
+        output.borrow_mut().event(&event);
+    })
 }
 
 fn has_efi_image(image: &Image<'_>) -> bool {
@@ -328,8 +379,7 @@ fn step_text(step: &Step) -> String {
 /// Sending a backup of some megabytes over a slow line, with retries.
 const HOOK_LIMIT: Duration = Duration::from_secs(600);
 
-pub(super) fn run_hook(program: Option<&Path>, backup: &BackupSummary) -> Result<(), String> {
-    let Some(program) = program else { return Ok(()) };
+fn run_hook(program: &Path, backup: &BackupSummary) -> Result<(), String> {
     let name = PathBuf::from(program).display().to_string();
     let child = Command::new(program)
         .arg(&backup.path)

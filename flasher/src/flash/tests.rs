@@ -60,6 +60,7 @@ fn wish<'a>(image: Image<'a>, card: &'a Card) -> Wish<'a> {
         region: Some(REGION),
         card,
         sha256: None,
+        version: None,
         allow_downgrade: false,
         minimum_version: None,
     }
@@ -192,6 +193,19 @@ fn an_older_rom_replaces_a_newer_one_only_when_asked_to() {
     assert_eq!(write_wish(&mut chip, directory.path(), wish).outcome, FlashOutcome::Programmed);
     let up = write(&mut chip, directory.path(), Image::Rom(&new));
     assert_eq!(up.outcome, FlashOutcome::Programmed);
+}
+
+#[test]
+fn a_rom_that_says_no_version_has_the_one_that_is_said_of_it() {
+    let (card, silent) = (card(), rom_bytes());
+    let mut chip = FakeChip::holding(chip_with(&versioned("3.10.0")));
+    for (version, exit_code) in [("3.9.0", 3), ("3.10.1", 0)] {
+        let version = version.into();
+        let wish = Wish { version: Some(&version), ..wish(Image::Rom(&silent), &card) };
+        let report = write_wish(&mut chip, directory().path(), wish);
+        assert_eq!(report.outcome.exit_code(), exit_code, "{}", report.outcome);
+        assert_eq!(report.rom.and_then(|rom| rom.version), Some(version));
+    }
 }
 
 #[test]

@@ -9,8 +9,8 @@ use super::content::{COPY_BYTES, Content, Part};
 
 /// Longest request head that is read.
 const HEAD_LIMIT_BYTES: usize = 64 << 10;
-/// Longest form that is read; a report carries the whole boot document.
-const FORM_LIMIT_BYTES: u64 = 4 << 20;
+/// Longest body that is read; a report carries the whole boot document.
+const BODY_LIMIT_BYTES: u64 = 4 << 20;
 
 /// A request as it came over the wire.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn read_body(&mut self, length: u64) -> io::Result<Vec<u8>> {
-        if length > FORM_LIMIT_BYTES {
+        if length > BODY_LIMIT_BYTES {
             return Err(io::Error::other("request body is too long"));
         }
         while (self.ahead.len() as u64) < length {

@@ -136,6 +136,7 @@ fn logged(state: &State, wire: &Wire, scheme: Scheme, source: SocketAddr) -> Req
         source,
         headers: wire.headers.clone(),
         form: decode_form(&wire.body),
+        body: wire.body.clone(),
     };
     state.log.record(request.clone());
     request

@@ -31,6 +31,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// Decoded fields of an `application/x-www-form-urlencoded` body.
     pub form: Vec<(String, String)>,
+    /// The body as it came.
+    pub body: Vec<u8>,
 }
 
 impl Request {

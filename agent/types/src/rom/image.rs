@@ -140,7 +140,7 @@ fn pci_data_structure(image: &[u8], offset: usize) -> Result<PciDataStructure, R
     let class = u32_at(pcir, 12).unwrap_or_default() >> 8;
     Ok(PciDataStructure {
         id: PciId { vendor, device: u16_at(pcir, 6).unwrap_or_default() },
-        device_list: device_list(pcir, revision, image_bytes - at),
+        device_list: device_list(&pcir[..pcir.len().min(image_bytes - at)], revision),
         class,
         revision,
         code_type: CodeType::of(code_type).ok_or(RomError::CodeType { offset, code_type })?,
@@ -149,13 +149,13 @@ fn pci_data_structure(image: &[u8], offset: usize) -> Result<PciDataStructure, R
     })
 }
 
-/// In revision 0 the word at 8 points to vital product data, not to a list.
-fn device_list(pcir: &[u8], revision: u8, room: usize) -> Vec<u16> {
+/// In revision 0 the word at 8 points to vital product data, not to a list. `pcir` ends with its image.
+fn device_list(pcir: &[u8], revision: u8) -> Vec<u16> {
     let start = usize::from(u16_at(pcir, 8).unwrap_or_default());
     if revision < 3 || start == 0 {
         return Vec::new();
     }
-    (start..room)
+    (start..pcir.len())
         .step_by(2)
         .map_while(|at| u16_at(pcir, at))
         .take_while(|&device| device != 0)

@@ -29,6 +29,9 @@ pub struct RomEntry {
     /// Cards whose ROM is this or newer are left alone; absent: cards get exactly `version`.
     #[serde(default)]
     pub minimum_version: Option<RomVersion>,
+    /// May it replace a newer ROM?
+    #[serde(default)]
+    pub allow_downgrade: bool,
 }
 
 /// Why a text is no [`RomManifest`].
@@ -40,15 +43,24 @@ pub enum ManifestError {
     /// Two ROMs for one card.
     #[error("card {0} is in the ROM manifest twice")]
     Twice(PciId),
+    /// A ROM that would not satisfy its own minimum, and so be written at every boot.
+    #[error("the ROM manifest demands version {minimum} at least, and gives {version}")]
+    BelowMinimum {
+        /// What it demands.
+        minimum: RomVersion,
+        /// What it gives.
+        version: RomVersion,
+    },
 }
 
 impl RomManifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// It is no manifest, or names two ROMs for one card.
+    /// It is no manifest, names two ROMs for one card, or a ROM below its own minimum.
     pub fn parse(json: &str) -> Result<Self, ManifestError> {
         let manifest: Self = serde_json::from_str(json)?;
+        manifest.roms.iter().try_for_each(RomEntry::check)?;
         let mut seen = BTreeSet::new();
         match manifest.roms.iter().flat_map(|rom| &rom.cards).find(|card| !seen.insert(**card)) {
             Some(card) => Err(ManifestError::Twice(*card)),
@@ -60,6 +72,18 @@ impl RomManifest {
     #[must_use]
     pub fn rom_for(&self, card: PciId) -> Option<&RomEntry> {
         self.roms.iter().find(|rom| rom.cards.contains(&card))
+    }
+}
+
+impl RomEntry {
+    fn check(&self) -> Result<(), ManifestError> {
+        match &self.minimum_version {
+            Some(minimum) if self.version < *minimum => Err(ManifestError::BelowMinimum {
+                minimum: minimum.clone(),
+                version: self.version.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -96,6 +120,15 @@ mod tests {
     fn a_card_with_two_roms_makes_the_manifest_invalid() {
         let error = RomManifest::parse(&manifest("15b3:1003")).unwrap_err();
         assert_eq!(error.to_string(), "card 15b3:1003 is in the ROM manifest twice");
+    }
+
+    #[test]
+    fn a_rom_below_its_own_minimum_makes_the_manifest_invalid() {
+        // As text, 3.9.0 is more than 3.10.0.
+        let text = manifest("8086:10d3").replace("\"3.10.0\"", "\"3.8.9\"");
+        let error = RomManifest::parse(&text).unwrap_err();
+        let expected = "the ROM manifest demands version 3.9.0 at least, and gives 3.8.9";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
