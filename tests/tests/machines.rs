@@ -12,6 +12,7 @@ mod evidence;
 mod failures;
 mod flash_boot;
 mod flash_devlink;
+mod flash_disk;
 mod flash_mtd;
 mod init_signals;
 mod ipxe_chain;
