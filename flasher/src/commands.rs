@@ -82,9 +82,9 @@ pub enum Error {
     /// The disk changed its name or its content while it was opened.
     #[error("{0} is not the disk any more that was found")]
     DiskChanged(String),
-    /// A plan that cannot be made.
+    /// The disk cannot be opened, or would be refused.
     #[error(transparent)]
-    Preview(#[from] crate::disk::rewrite::Refusal),
+    Rewrite(#[from] crate::disk::rewrite::Refusal),
     /// This program cannot be found.
     #[error("cannot find this program to start it again")]
     Myself(#[source] io::Error),
@@ -103,7 +103,7 @@ impl Error {
             | Self::Chip(_)
             | Self::Disk(_)
             | Self::DiskChanged(_)
-            | Self::Preview(_)
+            | Self::Rewrite(_)
             | Self::Target(_) => REFUSED,
             _ => CANNOT,
         }

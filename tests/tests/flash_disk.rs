@@ -9,7 +9,7 @@ use vmtest::certificate::Presented;
 use vmtest::document::sha256;
 use vmtest::image::Image;
 use vmtest::machine::Machine;
-use vmtest::scenario::Scenario;
+use vmtest::scenario::{HOST, Scenario};
 use vmtest::shell::answer;
 use vmtest::stick::{self, Stick, Temper};
 use vmtest::vm::Vm;
@@ -196,6 +196,47 @@ fn a_stick_that_is_pulled_out_is_degraded_and_restored_when_it_is_back() -> anyh
     let (said, status) = answer(&mut vm, &restore)?;
     assert!(status == 0 && said.contains(PROGRAMMED), "{said}");
     drop(vm);
+    assert!(stick.content()? == stick.old);
+    Ok(())
+}
+
+#[test]
+fn a_disk_in_use_is_refused_and_says_by_whom() -> anyhow::Result<()> {
+    let scenario = Scenario::with_image(Image::with_flasher_and_disks()?, Presented::Good)?;
+    let [stick, mounted, array] =
+        [Stick::new("S1", "A")?, Stick::new("S2", "B")?, Stick::new("D1", "C")?];
+    let cmdline =
+        format!("net.ifnames=0 epoxy.ip=192.168.0.2::192.168.0.1:255.255.255.0:{HOST}:eth0:off::");
+    let machine = Machine { memory_mib: MEMORY_MIB, ..scenario.machine_with(&cmdline) };
+    let machine = stick.plugged_into(machine, Temper::Good);
+    let machine = array.built_into(mounted.plugged_into(machine, Temper::Good));
+    let mut vm = scenario.start(&machine)?;
+    vm.expect("`stage2 --help` tells what you can do")?;
+    let prepared = "mkdir /tmp/m && dd if=/dev/zero of=/tmp/i bs=1M count=2 && \
+        dd if=/dev/zero of=/dev/vda bs=1M count=1 && pvcreate -q /dev/vda && \
+        vgcreate -q vg /dev/vda && lvcreate -q -y -L 8M -n root vg && \
+        disk=$(flasher disk list --target serial=S2) && mount -t vfat /dev/${disk%% *}1 /tmp/m";
+    let write = |target: &str| format!("flasher disk write --image /tmp/i --target {target}");
+    for (command, expected, status) in [
+        (prepared, "created", 0),
+        ("flasher disk list", "1 is mounted on /tmp/m", 0),
+        (&write("serial=S2"), "1 is mounted on /tmp/m", 3),
+        (&write("serial=D1"), "cannot be written: vda is part of dm-0", 3),
+        (&write("label=B"), "1 is mounted on /tmp/m", 3),
+        (&write("bus=usb,fs=vfat"), "expected one disk that is bus=usb,fs=vfat, got sd", 3),
+        (&write("bus=usb"), "expected a model, a serial or a label, or bus=usb with fs=vfat", 2),
+        (&format!("{} --dry-run", write("label=A")), "commit header: write 512 bytes: 512 at 0", 0),
+        (
+            &format!("{} --backup /proc/b", write("label=A")),
+            "refused: cannot create /proc/b.part",
+            3,
+        ),
+    ] {
+        let (said, ended) = answer(&mut vm, command)?;
+        assert!(said.contains(expected) && ended == status, "{command}: {ended}: {said}");
+    }
+    vm.type_line("stage2 poweroff")?;
+    assert!(vm.wait_exit(RESTART)?.success());
     assert!(stick.content()? == stick.old);
     Ok(())
 }

@@ -34,7 +34,7 @@ pub enum Error {
 
 fn told(others: &[String]) -> String {
     match others {
-        [] => "; this machine has no disk".to_owned(),
+        [] => "; this kernel sees no disk".to_owned(),
         others => format!(": {}", others.join("; ")),
     }
 }
@@ -107,7 +107,7 @@ mod tests {
                  name what tells them apart"
                 .to_owned())
         );
-        let none = "expected a disk that is serial=C, got none; this machine has no disk";
+        let none = "expected a disk that is serial=C, got none; this kernel sees no disk";
         assert_eq!(chosen(&[], "serial=C"), Err(none.to_owned()));
     }
 
