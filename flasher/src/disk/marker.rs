@@ -43,20 +43,11 @@ pub fn read(sector: &[u8]) -> Option<Unfinished> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agent_types::disk::{Bus, FileSystem, Volume};
+    use crate::disk::fake::stick;
+    use agent_types::disk::{FileSystem, Volume};
 
     fn disk(volumes: Vec<Volume>) -> Disk {
-        Disk {
-            name: "sda".to_owned(),
-            bus: Bus::Usb,
-            size_bytes: 0,
-            vendor: None,
-            model: None,
-            serial: None,
-            volumes,
-            unfinished: None,
-            why_not: None,
-        }
+        Disk { volumes, ..stick() }
     }
 
     fn volume(label: &str) -> Volume {
