@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_types::cmdline::Kargs;
-use agent_types::flash_report::FlashOutcome;
+use agent_types::flash_report::FlashReport;
 use agent_types::nextboot::{self, FileRequest, Plan, Requests};
-use agent_types::params::RomUpdate;
+use agent_types::params::Updates;
 use agent_types::redact::redact_words;
 
 use crate::artifact::{self, Artifact, Machine};
@@ -29,8 +29,8 @@ use crate::report::{self, Outcome, Report};
 use crate::rescue;
 use crate::resolve::{self, AddKargs, Resolved};
 use crate::retry::Transient;
-use crate::rom_update;
 use crate::sys::Linux;
+use crate::update;
 use crate::verify::Verified;
 use crate::watch::Watch;
 use crate::wishes::Wishes;
@@ -56,8 +56,8 @@ pub(crate) enum Mode {
 pub(crate) enum Source<'a> {
     /// From the boot server, at the address in this parameter.
     Server { action: &'a str, add_kargs: AddKargs },
-    /// From ourselves: a ROM for each card.
-    RomUpdate { update: &'a RomUpdate, hostname: &'a str },
+    /// From ourselves: ROMs for cards, an image for a disk.
+    Update { updates: &'a Updates, hostname: &'a str },
 }
 
 /// What all attempts have in common.
@@ -89,27 +89,27 @@ pub(crate) enum Error {
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
-    RomUpdate(#[from] rom_update::Error),
+    Update(#[from] update::Error),
     #[error(transparent)]
     Command(#[from] commands::Error),
     #[error("given up for a new attempt, as the operator wishes")]
     NewAttempt,
-    /// A card that must not be erased again before a person has looked at it.
-    #[error("{card}: {outcome}")]
-    Card { card: String, outcome: FlashOutcome },
+    /// A card or a disk that must not be written again before a person has looked at it.
+    #[error("{}: {}", .0.card, .0.told())]
+    NeedsOperator(Box<FlashReport>),
 }
 
 impl Transient for Error {
     /// Servers, documents and cables get mended; a command line does not change.
     fn is_transient(&self) -> bool {
-        !matches!(self, Self::Resolve(resolve::Error::NoAction(_)) | Self::Card { .. })
+        !matches!(self, Self::Resolve(resolve::Error::NoAction(_)) | Self::NeedsOperator(_))
     }
 }
 
 impl Error {
     /// Whether neither another attempt nor a restart may follow.
     pub(crate) fn needs_operator(&self) -> bool {
-        matches!(self, Self::Card { .. })
+        matches!(self, Self::NeedsOperator(_))
     }
 }
 
@@ -184,8 +184,8 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
                 let reports = FlashReports::begin(self.machine.dir);
                 let ran = self.run_commands(&plan, &reports).await;
                 state.push_str(&flash_reports::shown(&reports.read()));
-                match flash_reports::card_for_an_operator(reports.read()) {
-                    Some((card, outcome)) => Err(Error::Card { card, outcome }),
+                match flash_reports::for_an_operator(reports.read()) {
+                    Some(report) => Err(Error::NeedsOperator(Box::new(report))),
                     None => ran,
                 }
             }
@@ -203,8 +203,8 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
             Source::Server { action, add_kargs } => {
                 Ok(resolve::follow(self.fetch, kargs, action, add_kargs).await?)
             }
-            Source::RomUpdate { update, hostname } => {
-                let document = rom_update::document(self.fetch, update, hostname).await?;
+            Source::Update { updates, hostname } => {
+                let document = update::document(self.fetch, updates, hostname).await?;
                 Ok(Resolved { document, over_tls: None })
             }
         }

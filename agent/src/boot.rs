@@ -348,23 +348,24 @@ fn set_clock_floor() -> String {
     build.version
 }
 
-/// A ROM that has been written is tried out.
+/// What has been written is tried out.
 fn after_success(source: Source<'_>) -> BootExit {
     match source {
         Source::Server { .. } => BootExit::Done,
-        Source::RomUpdate { .. } => BootExit::Restart,
+        Source::Update { .. } => BootExit::Restart,
     }
 }
 
-/// An update of ROMs comes before a boot: its kernel parameters are those of the boot, and more.
+/// An update comes before a boot: its kernel parameters are those of the boot, and more.
 fn source<'a>(params: &'a BootParams, hostname: &'a str) -> Option<Source<'a>> {
-    match (&params.rom_update, params.action) {
-        (Some(update), _) => Some(Source::RomUpdate { update, hostname }),
-        (None, Some(action)) => {
-            Some(Source::Server { action: action.key(), add_kargs: add_kargs(action) })
-        }
-        (None, None) => None,
+    if !params.updates.is_empty() {
+        return Some(Source::Update { updates: &params.updates, hostname });
     }
+    let server = |action: Action| {
+        let add_kargs = add_kargs(action);
+        Source::Server { action: action.key(), add_kargs }
+    };
+    params.action.map(server)
 }
 
 /// The document of stage1 brings the addresses of the later stages.

@@ -1,4 +1,4 @@
-//! What flashers that a boot document's commands start say about their cards.
+//! What flashers that a boot document's commands start say about their cards and disks.
 //!
 //! Each adds a line of JSON to a file whose name it finds in its environment.
 
@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use agent_types::flash_report::{FlashOutcome, FlashReport, REPORTS_VARIABLE};
+use agent_types::flash_report::{FlashReport, REPORTS_VARIABLE};
 
 /// The reports of one attempt.
 #[derive(Debug)]
@@ -55,10 +55,9 @@ pub(crate) fn shown(reports: &[FlashReport]) -> String {
     format!("\n{}", json.unwrap_or_default())
 }
 
-/// How a card ended that a person must look at.
-pub(crate) fn card_for_an_operator(reports: Vec<FlashReport>) -> Option<(String, FlashOutcome)> {
-    let report = reports.into_iter().find(|report| report.outcome.needs_operator())?;
-    Some((report.card, report.outcome))
+/// Of the card or the disk that a person must look at.
+pub(crate) fn for_an_operator(reports: Vec<FlashReport>) -> Option<FlashReport> {
+    reports.into_iter().find(|report| report.outcome.needs_operator())
 }
 
 #[cfg(test)]
@@ -89,8 +88,7 @@ mod tests {
         let read = reports.read();
         assert_eq!(read.len(), 2);
         assert!(shown(&read).contains("\"outcome\": \"degraded\""), "{}", shown(&read));
-        let (card, _) = card_for_an_operator(read).unwrap();
-        assert_eq!(card, "mtd:2");
+        assert_eq!(for_an_operator(read).unwrap().card, "mtd:2");
         assert_eq!(FlashReports::begin(directory.path()).read(), []);
     }
 }

@@ -1,32 +1,20 @@
-//! Says which cards get which ROM, as a boot document that no server wrote.
+//! Says which cards get which ROM.
 //!
 //! ePoxy names a directory of ROMs, by model and host name; a fleet of several kinds of cards has a
-//! manifest. On return there is a document like any other: its files are fetched and verified, and
-//! its commands run, by the code that does so for all documents. So the flasher gets verified files
-//! only. The directories are those of M-Lab's `updaterom.sh`:
+//! manifest. The directories are those of M-Lab's `updaterom.sh`:
 //! <https://github.com/m-lab/epoxy-images/tree/main/configs>.
 
-use std::io;
-use std::process::Stdio;
-use std::time::Duration;
-
 use agent_types::flash_report::{Listing, WritableCard};
-use agent_types::nextboot::{self, Nextboot, V1};
 use agent_types::params::{RomSource, RomUpdate};
 use agent_types::rom::{ManifestError, PciId, RomEntry, RomManifest};
-use serde_json::{Value, json};
-use tokio::process::Command;
-use tokio::time::timeout;
 
 use crate::fetch::{self, Document, Fetch, shown_text};
-use crate::send_backup::{self, SEND_BACKUP};
+use crate::flasher;
+use crate::update::Change;
 
-const FLASHER: &str = "/sbin/flasher";
 /// Files are fetched before the first command runs, backups are kept in the machine, and the network
 /// is brought up again before the report: the session's own card may be written.
 const ALL_IS_HERE: &str = "--allow-session-card";
-/// It reads some files of sysfs.
-const LIST_LIMIT: Duration = Duration::from_secs(60);
 
 /// The directories of ROMs that are named otherwise than by the card's PCI id.
 const MODELS: &[(PciId, &str)] = &[
@@ -37,15 +25,9 @@ const MODELS: &[(PciId, &str)] = &[
 /// Why it is unknown which card gets which ROM.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// An image without the flasher.
-    #[error("cannot start {FLASHER}: is it in this image?")]
-    Start(#[source] io::Error),
-    /// The flasher cannot tell.
-    #[error("cannot list this machine's cards: {FLASHER} said {said:?}")]
-    List {
-        /// What it said.
-        said: String,
-    },
+    /// The cards are not known.
+    #[error("cannot list this machine's cards")]
+    List(#[from] flasher::Error),
     /// None, or too many to choose from.
     #[error("expected one card that can be written, got {}", shown_cards(cards))]
     NotOne {
@@ -72,9 +54,6 @@ pub(crate) enum Error {
         /// What this machine has.
         cards: Vec<WritableCard>,
     },
-    /// What we wrote is no boot document.
-    #[error("cannot write a boot document for the update")]
-    Document(#[from] nextboot::Error),
 }
 
 fn shown_cards(cards: &[WritableCard]) -> String {
@@ -83,46 +62,32 @@ fn shown_cards(cards: &[WritableCard]) -> String {
     if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
 }
 
-/// The document that updates this machine's cards.
-pub(crate) async fn document(
+/// The ROMs for this machine's cards.
+pub(crate) async fn changes(
     fetch: &impl Fetch,
     update: &RomUpdate,
     hostname: &str,
-) -> Result<V1, Error> {
+) -> Result<Vec<Change>, Error> {
     let backup = backup_place(update, hostname)?;
-    let cards = writable_cards().await?;
-    match &update.source {
-        RomSource::Directory(base) => from_directory(base, hostname, cards, backup),
+    let Listing { writable: cards } = flasher::ask(&["list"]).await?;
+    let changes = match &update.source {
+        RomSource::Directory(base) => vec![from_directory(base, hostname, cards)?],
         RomSource::Manifest(url) => {
             let text = fetch.document(Document::Chain, url).await?;
             let manifest = RomManifest::parse(&String::from_utf8_lossy(&text.bytes));
             let error = |source| Error::Manifest { url: shown_text(url), source };
-            from_manifest(&manifest.map_err(error)?, cards, backup)
+            from_manifest(&manifest.map_err(error)?, cards)?
         }
-    }
+    };
+    let with_backup = |change| Change { backup: backup.clone(), ..change };
+    Ok(changes.into_iter().map(with_backup).collect())
 }
 
-async fn writable_cards() -> Result<Vec<WritableCard>, Error> {
-    let mut command = Command::new(FLASHER);
-    command.args(["list", "--json"]).stdin(Stdio::null()).kill_on_drop(true);
-    let too_slow = |_| Error::List { said: "nothing".to_owned() };
-    let output = timeout(LIST_LIMIT, command.output()).await.map_err(too_slow)?;
-    let output = output.map_err(Error::Start)?;
-    let said = || Error::List { said: String::from_utf8_lossy(&output.stdout).into_owned() };
-    let listing: Listing = serde_json::from_slice(&output.stdout).map_err(|_| said())?;
-    Ok(listing.writable)
-}
-
-fn from_directory(
-    base: &str,
-    hostname: &str,
-    cards: Vec<WritableCard>,
-    backup: Option<String>,
-) -> Result<V1, Error> {
+/// The address that this machine's backups are posted below.
+fn backup_place(update: &RomUpdate, hostname: &str) -> Result<Option<String>, Error> {
+    let Some(url) = &update.backup else { return Ok(None) };
     check_hostname(hostname)?;
-    let [card] = cards.as_slice() else { return Err(Error::NotOne { cards }) };
-    let url = format!("{}/{}/{hostname}.mrom", base.trim_end_matches('/'), model(card.pci_id));
-    written(&[Change { card, url: &url, entry: None }], backup)
+    Ok(Some(format!("{}/{hostname}", url.trim_end_matches('/'))))
 }
 
 /// A name that is part of an address.
@@ -134,26 +99,21 @@ fn check_hostname(hostname: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The address that this machine's backups are posted below.
-fn backup_place(update: &RomUpdate, hostname: &str) -> Result<Option<String>, Error> {
-    let Some(url) = &update.backup else { return Ok(None) };
+fn from_directory(base: &str, hostname: &str, cards: Vec<WritableCard>) -> Result<Change, Error> {
     check_hostname(hostname)?;
-    Ok(Some(format!("{}/{hostname}", url.trim_end_matches('/'))))
+    let [card] = cards.as_slice() else { return Err(Error::NotOne { cards }) };
+    let url = format!("{}/{}/{hostname}.mrom", base.trim_end_matches('/'), model(card.pci_id));
+    Ok(change(card, url, None))
 }
 
-fn from_manifest(
-    manifest: &RomManifest,
-    cards: Vec<WritableCard>,
-    backup: Option<String>,
-) -> Result<V1, Error> {
+fn from_manifest(manifest: &RomManifest, cards: Vec<WritableCard>) -> Result<Vec<Change>, Error> {
     let with_entry = cards.iter().filter_map(|card| Some((card, manifest.rom_for(card.pci_id)?)));
-    let changes: Vec<Change<'_>> = with_entry
-        .map(|(card, entry)| Change { card, url: &entry.url, entry: Some(entry) })
-        .collect();
+    let changes: Vec<Change> =
+        with_entry.map(|(card, entry)| change(card, entry.url.clone(), Some(entry))).collect();
     if changes.is_empty() {
         return Err(Error::NotInManifest { cards });
     }
-    written(&changes, backup)
+    Ok(changes)
 }
 
 /// The directory that holds the ROMs of a card: a name, or vendor and device as `8086-10d3`.
@@ -163,86 +123,36 @@ fn model(card: PciId) -> String {
 }
 
 /// A card and what it gets.
-struct Change<'a> {
-    card: &'a WritableCard,
-    url: &'a str,
-    entry: Option<&'a RomEntry>,
-}
-
-fn written(changes: &[Change<'_>], backup: Option<String>) -> Result<V1, Error> {
-    let (mut files, mut commands) = (serde_json::Map::new(), Vec::new());
-    let hook: &[&str] = if backup.is_some() { &["--after-backup", SEND_BACKUP] } else { &[] };
-    for (number, change) in changes.iter().enumerate() {
-        let name = format!("rom{number}");
-        let hook = hook.iter().map(|word| (*word).to_owned());
-        commands.push(change.command(&name).into_iter().chain(hook).collect::<Vec<_>>());
-        files.insert(name, change.file());
-    }
-    let env: serde_json::Map<_, _> =
-        backup.map(|url| (send_backup::VARIABLE.to_owned(), url.into())).into_iter().collect();
-    let document = json!({ "v1": { "files": files, "env": env, "commands": commands } });
-    Ok(Nextboot::parse(document.to_string().as_bytes())?.v1)
-}
-
-impl Change<'_> {
-    fn file(&self) -> Value {
-        match self.entry {
-            Some(entry) => json!({ "url": self.url, "sha256": entry.sha256.to_string() }),
-            None => json!({ "url": self.url }),
-        }
-    }
-
-    fn command(&self, file: &str) -> Vec<String> {
-        let WritableCard { card, pci_id } = self.card;
-        let mut words: Vec<String> = [
-            FLASHER,
-            "write",
-            "--card",
-            card,
-            "--pci-id",
-            &pci_id.to_string(),
-            ALL_IS_HERE,
-            "--rom",
-        ]
+fn change(card: &WritableCard, url: String, entry: Option<&RomEntry>) -> Change {
+    let WritableCard { card, pci_id } = card;
+    let mut options = ["write", "--card", card, "--pci-id", &pci_id.to_string(), ALL_IS_HERE]
         .map(str::to_owned)
-        .into();
-        words.push(format!("{{{{.files.{file}.name}}}}"));
-        if let Some(entry) = self.entry {
-            words.extend(["--sha256".to_owned(), entry.sha256.to_string()]);
-            words.extend(["--rom-version".to_owned(), entry.version.to_string()]);
-            let minimum = entry.minimum_version.as_ref();
-            let option = |version| ["--minimum-version".to_owned(), format!("{version}")];
-            words.extend(minimum.into_iter().flat_map(option));
-            words.extend(entry.allow_downgrade.then(|| "--allow-downgrade".to_owned()));
-        }
-        words
+        .to_vec();
+    if let Some(entry) = entry {
+        options.extend(["--sha256".to_owned(), entry.sha256.to_string()]);
+        options.extend(["--rom-version".to_owned(), entry.version.to_string()]);
+        let minimum = entry.minimum_version.as_ref();
+        let option = |version| ["--minimum-version".to_owned(), format!("{version}")];
+        options.extend(minimum.into_iter().flat_map(option));
+        options.extend(entry.allow_downgrade.then(|| "--allow-downgrade".to_owned()));
     }
+    let sha256 = entry.map(|entry| entry.sha256);
+    Change { kind: "rom", url, sha256, options, file_option: "--rom", backup: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::chain::Chain;
-    use agent_types::cmdline::Kargs;
-    use std::collections::BTreeMap;
+    use crate::update::tests::shown;
 
     fn card(card: &str, pci_id: &str) -> WritableCard {
         WritableCard { card: card.to_owned(), pci_id: pci_id.parse().unwrap() }
     }
 
     /// What is fetched, and what is run when it is there.
-    fn outcome(document: Result<V1, Error>) -> Result<(Vec<String>, Vec<String>), String> {
-        let document = document.map_err(|error| Chain(&error).to_string())?;
-        let requests = document.requests(&Kargs::parse("")).unwrap();
-        let files = requests.files.iter().map(|file| match file.sha256 {
-            Some(sha256) => format!("{} {sha256}", file.url),
-            None => file.url.clone(),
-        });
-        let paths: BTreeMap<_, _> =
-            requests.files.iter().map(|file| (file.name.clone(), file.name.clone())).collect();
-        let files = files.collect();
-        let plan = requests.plan(&paths).unwrap();
-        Ok((files, plan.commands.iter().map(|words| words.join(" ")).collect()))
+    fn outcome(changes: Result<Vec<Change>, Error>) -> Result<(Vec<String>, Vec<String>), String> {
+        changes.map(|changes| shown(&changes)).map_err(|error| Chain(&error).to_string())
     }
 
     #[test]
@@ -253,11 +163,13 @@ mod tests {
             ("8086:10d3", "https://h/v1/8086-10d3/mlab1.mrom"),
         ] {
             let command = format!(
-                "/sbin/flasher write --card mtd:1 --pci-id {pci_id} --allow-session-card --rom rom0"
+                "/sbin/flasher write --card mtd:1 --pci-id {pci_id} --allow-session-card \
+                 --rom file0"
             );
             for base in ["https://h/v1", "https://h/v1/"] {
-                let document = from_directory(base, "mlab1", vec![card("mtd:1", pci_id)], None);
-                assert_eq!(outcome(document), Ok((vec![url.to_owned()], vec![command.clone()])));
+                let document = from_directory(base, "mlab1", vec![card("mtd:1", pci_id)]);
+                let expected = Ok((vec![url.to_owned()], vec![command.clone()]));
+                assert_eq!(outcome(document.map(|change| vec![change])), expected);
             }
         }
     }
@@ -278,8 +190,8 @@ mod tests {
             ("../x", 1, "cannot ask for the ROM of a machine named \"../x\""),
             ("{{kargs", 1, "cannot ask for the ROM of a machine named \"{{kargs\""),
         ] {
-            let document = from_directory("https://h", hostname, cards(count), None);
-            assert_eq!(outcome(document), Err(expected.to_owned()));
+            let document = from_directory("https://h", hostname, cards(count));
+            assert_eq!(outcome(document.map(|change| vec![change])), Err(expected.to_owned()));
         }
     }
 
@@ -299,26 +211,30 @@ mod tests {
             card("mtd:2", "1af4:1041"),
             card("mtd:3", "15b3:1003"),
         ];
-        let command = |card: &str, id: &str, number: u8| {
+        let command = |card: &str, id: &str, more: &str| {
             format!(
                 "/sbin/flasher write --card {card} --pci-id {id} --allow-session-card \
-                 --rom rom{number} --sha256 {digest} --rom-version "
+                 --sha256 {digest} --rom-version {more}"
             )
         };
         let commands = vec![
-            command("mtd:1", "8086:10d3", 0) + "1.0",
-            command("mtd:3", "15b3:1003", 1) + "3.10.0 --minimum-version 3.9.0 --allow-downgrade",
+            command("mtd:1", "8086:10d3", "1.0 --rom file0"),
+            command(
+                "mtd:3",
+                "15b3:1003",
+                "3.10.0 --minimum-version 3.9.0 --allow-downgrade --rom file1",
+            ),
         ];
         let files = vec![format!("https://h/b {digest}"), format!("https://h/a {digest}")];
-        assert_eq!(outcome(from_manifest(&manifest, cards, None)), Ok((files, commands)));
-        let other = from_manifest(&manifest, vec![card("mtd:2", "1af4:1041")], None);
+        assert_eq!(outcome(from_manifest(&manifest, cards)), Ok((files, commands)));
+        let other = from_manifest(&manifest, vec![card("mtd:2", "1af4:1041")]);
         let expected =
             "the ROM manifest names no card of this machine, which has mtd:2 (1af4:1041)";
         assert_eq!(outcome(other), Err(expected.to_owned()));
     }
 
     #[test]
-    fn backups_are_posted_below_the_machines_name_and_every_card_waits_for_that() {
+    fn backups_are_posted_below_the_machines_name() {
         let update = |backup: Option<&str>| RomUpdate {
             source: RomSource::Directory("https://h".to_owned()),
             backup: backup.map(str::to_owned),
@@ -328,15 +244,7 @@ mod tests {
         };
         assert_eq!(place(None, ""), Ok(None));
         let at = "https://b/roms/mlab1".to_owned();
-        assert_eq!(place(Some("https://b/roms/"), "mlab1"), Ok(Some(at.clone())));
+        assert_eq!(place(Some("https://b/roms/"), "mlab1"), Ok(Some(at)));
         assert!(place(Some("https://b"), "../x").is_err());
-
-        let cards = vec![card("mtd:1", "8086:10d3")];
-        let document = from_directory("https://h", "mlab1", cards, Some(at.clone())).unwrap();
-        let requests = document.requests(&Kargs::parse("")).unwrap();
-        let files = [("rom0".to_owned(), "rom0".to_owned())];
-        let plan = requests.plan(&files.into_iter().collect()).unwrap();
-        assert_eq!(plan.env, [(send_backup::VARIABLE.to_owned(), at)]);
-        assert!(plan.commands[0].ends_with(&["--after-backup".to_owned(), SEND_BACKUP.to_owned()]));
     }
 }

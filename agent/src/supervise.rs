@@ -231,7 +231,7 @@ impl Supervisor {
             BootExit::Done => stay("the boot document ran to its end"),
             BootExit::NothingToDo => stay("the kernel command line asks for no boot"),
             BootExit::NeedsOperator => {
-                stay("a network card needs an operator, and the machine must not restart")
+                stay("a network card or a disk needs an operator, and the machine must not restart")
             }
             BootExit::Restart => self.leave_later(now, Reboot::Restart, Reason::Updated),
             BootExit::GaveUp => self.leave_later(now, Reboot::Restart, Reason::GaveUp),

@@ -2,6 +2,7 @@
 //!
 //! On return every option was understood and is one that the command takes.
 
+mod disk;
 mod given;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use agent_types::rom::{PciId, RomVersion};
 
 use crate::address::CardAddress;
 use crate::chip::Region;
+pub use disk::{DiskCommand, WriteDisk};
 use given::Given;
 
 /// What `--help` says.
@@ -91,6 +93,8 @@ pub enum Command {
         /// Of this card only.
         card: Option<CardAddress>,
     },
+    /// Something with a whole disk.
+    Disk(DiskCommand),
     /// One operation on a chip; started by the other commands.
     ChipOperation,
 }
@@ -269,6 +273,24 @@ mod tests {
         assert_eq!(command("verify --card auto --rom r"), verify);
         let backup = Command::Backup { target: target("mtd:1"), backup: Some("b".into()) };
         assert_eq!(command("backup --backup b --card mtd:1"), backup);
+        let list = DiskCommand::List { target: None };
+        assert_eq!(command("disk list"), Command::Disk(list));
+        let restore = DiskCommand::Restore {
+            target: "serial=x".parse().unwrap(),
+            backup: "b".into(),
+            time_limit: None,
+        };
+        assert_eq!(command("disk restore --backup b --target serial=x"), Command::Disk(restore));
+        let write = DiskCommand::Write(WriteDisk {
+            target: "bus=usb,fs=vfat".parse().unwrap(),
+            image: "i".into(),
+            sha256: None,
+            backup: None,
+            time_limit: Some(7),
+            dry_run: true,
+        });
+        let line = "disk write --target bus=usb,fs=vfat --image i --time-limit 7 --dry-run";
+        assert_eq!(command(line), Command::Disk(write));
         assert_eq!(asked("write --help"), Ok(Asked::Help));
         assert_eq!(asked("--version"), Ok(Asked::Version));
     }
@@ -285,6 +307,15 @@ mod tests {
             ("inspect", "inspect needs a ROM"),
             ("inspect r --card mtd:1 --pci-id 8086:10d3", "inspect takes no --card and --pci-id"),
             ("inspect r s", "unexpected argument \"s\""),
+            ("disk", "expected a command, got \"disk\""),
+            ("disk erase", "expected a command, got \"disk erase\""),
+            ("disk write --image i", "disk write needs --target"),
+            (
+                "disk write --target bus=usb --image i",
+                "cannot parse argument \"bus=usb\": expected",
+            ),
+            ("disk list --image i", "disk list takes no --image"),
+            ("disk list sda", "unexpected argument \"sda\""),
             ("write --bogus", "invalid option '--bogus'"),
             ("write --card", "missing argument for option '--card'"),
             ("probe --card internal", "cannot parse argument \"internal\": expected auto"),

@@ -1,5 +1,6 @@
 //! What the program does, command by command.
 
+mod disk;
 mod mellanox;
 mod package;
 mod report;
@@ -73,6 +74,18 @@ pub enum Error {
     /// Nobody said which card the chip is on.
     #[error("the kernel does not tell which card {0} is on: say it with --pci-id")]
     UnknownCard(String),
+    /// No disk is meant, or one in use.
+    #[error(transparent)]
+    Disk(#[from] crate::disk::choose::Error),
+    /// The disk changed its name or its content while it was opened.
+    #[error("{0} is not the disk any more that was found")]
+    DiskChanged(String),
+    /// The disk cannot be opened, or would be refused.
+    #[error(transparent)]
+    Rewrite(#[from] crate::disk::rewrite::Refusal),
+    /// This program cannot be found.
+    #[error("cannot find this program to start it again")]
+    Myself(#[source] io::Error),
     /// There is nothing to restore.
     #[error("no journal names a backup of {0}: say it with --backup")]
     NoBackup(String),
@@ -86,6 +99,9 @@ impl Error {
             | Self::SessionCard
             | Self::UnknownCard(_)
             | Self::Chip(_)
+            | Self::Disk(_)
+            | Self::DiskChanged(_)
+            | Self::Rewrite(_)
             | Self::Target(_) => REFUSED,
             _ => CANNOT,
         }
@@ -136,6 +152,7 @@ fn dispatch(cli: &Cli, output: &SharedOutput) -> Result<u8, Error> {
                 _ => work::restore(output, target, &wanted, &cli.state_dir),
             }
         }
+        Command::Disk(command) => disk::run(output, command, &cli.state_dir),
         // main.rs has taken this way already: a process per operation has no output of ours.
         Command::ChipOperation => Ok(CANNOT),
     }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod decide;
 pub mod devlink;
+pub mod disk;
 pub mod driver;
 #[cfg(test)]
 mod fake;

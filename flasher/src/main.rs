@@ -1,14 +1,19 @@
-//! The program: a command, or one operation on a chip.
+//! The program: a command, one operation on a chip, or what has a disk open.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use flasher::cli::{self, Asked, Command};
+use flasher::disk::operation::{self, Access};
 
 /// Exit code: the command line is wrong.
 const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
+    if let Some(code) = disk_operation() {
+        return code;
+    }
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Asked::Command(cli)) if cli.command == Command::ChipOperation => {
             flasher::operation::run()
@@ -25,6 +30,15 @@ fn main() -> ExitCode {
             ExitCode::from(WRONG)
         }
     }
+}
+
+/// What this program starts for a disk.
+fn disk_operation() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    (arguments.next()? == operation::ARGUMENT).then_some(())?;
+    let (path, access) = (arguments.next()?, arguments.next()?);
+    let access = if access == "rw" { Access::Write } else { Access::ReadOnly };
+    Some(operation::run(Path::new(&path), access))
 }
 
 fn said(to: &mut dyn io::Write, text: &str) -> ExitCode {

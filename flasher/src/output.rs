@@ -3,6 +3,7 @@
 //! Who reads may go away while a chip is being written: output that cannot be written is dropped.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
 
 use agent_types::flash_report::{FlashEvent, FlashPhase};
 use serde::Serialize;
@@ -14,15 +15,25 @@ pub struct Output {
     verbose: bool,
     terminal: bool,
     bar: bool,
+    told: Instant,
 }
 
 const BAR_CHARS: u64 = 40;
+
+/// Where there is no terminal, a line of progress is told as often.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Output {
     /// `json`: a JSON value per line. `verbose`: libflashrom's messages, too.
     #[must_use]
     pub fn new(json: bool, verbose: bool) -> Self {
-        Self { json, verbose, terminal: io::stderr().is_terminal(), bar: false }
+        Self {
+            json,
+            verbose,
+            terminal: io::stderr().is_terminal(),
+            bar: false,
+            told: Instant::now(),
+        }
     }
 
     /// A result: as JSON, or as the text that `text` makes.
@@ -55,7 +66,7 @@ impl Output {
             }
             FlashEvent::Report(report) => {
                 self.end_bar();
-                let _gone = writeln!(io::stdout(), "{}", report.outcome);
+                let _gone = writeln!(io::stdout(), "{}", report.told());
             }
         }
     }
@@ -77,6 +88,9 @@ impl Output {
         if self.terminal && total > 0 {
             let _gone = write!(io::stderr(), "\r{}", bar(phase, done, total));
             self.bar = true;
+        } else if total > 0 && self.told.elapsed() >= TELL_INTERVAL {
+            self.line(&format!("{phase}: {done} of {total} bytes"));
+            self.told = Instant::now();
         }
     }
 

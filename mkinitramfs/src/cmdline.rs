@@ -3,7 +3,7 @@
 
 use agent_types::cmdline::Cmdline;
 use agent_types::net::NetworkConfig;
-use agent_types::params::PARAMETERS;
+use agent_types::params::{BootParams, PARAMETERS, USBISO_SHA256, USBISO_TARGET};
 
 /// What all of our own parameters begin with.
 const OWN_PREFIX: &str = "epoxy.";
@@ -27,6 +27,7 @@ pub fn check(cmdline: &str) -> Result<Vec<String>, Error> {
     if let Some(character) = cmdline.chars().find(|c| !(c.is_ascii_graphic() || *c == ' ')) {
         return Err(Error::Character(character));
     }
+    check_disk(&BootParams::parse(cmdline))?;
     let cmdline = Cmdline::parse(cmdline);
     if let Some(contradiction) = cmdline.contradictions().first() {
         return Err(Error::Warning(contradiction.to_string()));
@@ -35,6 +36,15 @@ pub fn check(cmdline: &str) -> Result<Vec<String>, Error> {
         return Err(Error::Warning(warning.to_string()));
     }
     Ok(unknown(&cmdline))
+}
+
+/// The agent would refuse to write the disk.
+fn check_disk(params: &BootParams) -> Result<(), Error> {
+    let Some(disk) = &params.updates.disk else { return Ok(()) };
+    let wrong = |name: &str, error: String| Error::Warning(format!("{name}: {error}"));
+    disk.digest().map_err(|error| wrong(USBISO_SHA256, error.to_string()))?;
+    disk.fingerprint().map_err(|error| wrong(USBISO_TARGET, error.to_string()))?;
+    Ok(())
 }
 
 /// Boot documents may use any parameter, so one that the agent does not know is no error.

@@ -63,15 +63,29 @@ impl Image {
     /// program.
     pub fn with_flasher_under_test() -> anyhow::Result<Arc<Self>> {
         static PACKED: Mutex<Option<Arc<Image>>> = Mutex::new(None);
-        let mut packed = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::with_flasher_once(&PACKED, "flasher-image", &[])
+    }
+
+    /// The same with drivers and tools for disks.
+    pub fn with_flasher_and_disks() -> anyhow::Result<Arc<Self>> {
+        static PACKED: Mutex<Option<Arc<Image>>> = Mutex::new(None);
+        Self::with_flasher_once(&PACKED, "flasher-disk-image", &["--flavour", "disk"])
+    }
+
+    fn with_flasher_once(
+        packed: &Mutex<Option<Arc<Self>>>,
+        name: &str,
+        more: &[&str],
+    ) -> anyhow::Result<Arc<Self>> {
+        let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = &*packed {
             return Ok(Arc::clone(image));
         }
         let flasher = flasher_under_test()?;
         let flasher = flasher.to_str().context("expected the flasher's path to be UTF-8")?;
-        let directory = std::env::current_exe()?.with_extension("flasher-image");
+        let directory = std::env::current_exe()?.with_extension(name);
         let specification = FLASHER_SPECIFICATION.as_ref();
-        let extra = ["--flasher", flasher];
+        let extra = [&["--flasher", flasher], more].concat();
         let image = Self::pack_into(&directory, specification, &agent_under_test()?, &extra)?;
         Ok(Arc::clone(packed.insert(Arc::new(image))))
     }

@@ -20,6 +20,7 @@ pub mod scenario;
 pub mod server;
 pub mod shell;
 pub mod stage3;
+pub mod stick;
 pub mod terminal;
 pub mod timeline;
 pub mod tmux;

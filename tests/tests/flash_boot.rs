@@ -97,7 +97,7 @@ fn a_card_that_is_degraded_keeps_the_machine_from_restarting() -> anyhow::Result
         "DEGRADED",
         "reported to",
         "boot attempt: mtd:1: DEGRADED",
-        "a network card needs an operator, and the machine must not restart",
+        "a network card or a disk needs an operator, and the machine must not restart",
     ])?;
     let (message, flash) = report(&scenario.server);
     assert!(message.starts_with("error: mtd:1: DEGRADED: "), "{message}");

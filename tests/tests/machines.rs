@@ -13,6 +13,7 @@ mod failures;
 mod flash_boot;
 mod flash_closure;
 mod flash_devlink;
+mod flash_disk;
 mod flash_mtd;
 mod flash_rom_boot;
 mod flash_session;

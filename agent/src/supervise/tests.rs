@@ -81,7 +81,7 @@ fn every_end_of_the_boot_role_has_its_line_and_its_consequence() {
             End::Exit(4),
             vec![say(
                 Level::Info,
-                "a network card needs an operator, and the machine must not restart: \
+                "a network card or a disk needs an operator, and the machine must not restart: \
                  the machine stays in rescue",
             )],
             None,

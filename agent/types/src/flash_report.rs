@@ -75,23 +75,40 @@ impl FlashOutcome {
     }
 }
 
+/// An outcome in the words for what was written.
+#[derive(Debug, Clone, Copy)]
+struct Told<'a> {
+    outcome: &'a FlashOutcome,
+    thing: &'a str,
+}
+
 impl fmt::Display for FlashOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadyProgrammed => f.write_str("already programmed: nothing was written"),
-            Self::RecentEnough { present } => {
-                write!(f, "recent enough: the card has version {present}; nothing was written")
+        Told { outcome: self, thing: "card" }.fmt(f)
+    }
+}
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use FlashOutcome::{
+            AlreadyProgrammed, Degraded, HandedOver, Programmed, RecentEnough, Refused, RolledBack,
+        };
+        let Self { outcome, thing } = self;
+        match outcome {
+            AlreadyProgrammed => f.write_str("already programmed: nothing was written"),
+            RecentEnough { present } => {
+                write!(f, "recent enough: the {thing} has version {present}; nothing was written")
             }
-            Self::Programmed => f.write_str("programmed: the card holds the new image"),
-            Self::HandedOver => f.write_str("handed over: the card's driver took the package"),
-            Self::Refused { why } => write!(f, "refused: {why}; nothing was written"),
-            Self::RolledBack { why } => {
-                write!(f, "rolled back: {why}; the card holds what it held before")
+            Programmed => write!(f, "programmed: the {thing} holds the new image"),
+            HandedOver => write!(f, "handed over: the {thing}'s driver took the package"),
+            Refused { why } => write!(f, "refused: {why}; nothing was written"),
+            RolledBack { why } => {
+                write!(f, "rolled back: {why}; the {thing} holds what it held before")
             }
-            Self::Degraded { why, restore_from: Some(backup) } => {
+            Degraded { why, restore_from: Some(backup) } => {
                 write!(f, "DEGRADED: {why}; do not restart, restore from {backup}")
             }
-            Self::Degraded { why, restore_from: None } => {
+            Degraded { why, restore_from: None } => {
                 write!(f, "DEGRADED: {why}; do not restart, there is no backup")
             }
         }
@@ -225,7 +242,7 @@ pub struct FlashReport {
     /// How it ended. The first field, and so the first word of the report.
     #[serde(flatten)]
     pub outcome: FlashOutcome,
-    /// The card, as it was named.
+    /// The card, as it was named; or [`Self::DISK`] and what the disk is.
     pub card: String,
     /// Whose card it is.
     pub pci_id: Option<PciId>,
@@ -233,19 +250,30 @@ pub struct FlashReport {
     pub programmer: String,
     /// The chip.
     pub chip: Option<ChipSummary>,
-    /// The ROM that was to be written.
+    /// The ROM or the image that was to be written.
     pub rom: Option<RomSummary>,
-    /// The ROM that the card held before, if it held one.
+    /// The ROM that the card held before, if it held one; or as much of the disk.
     pub previous: Option<RomSummary>,
     /// The backup.
     pub backup: Option<BackupSummary>,
-    /// Erase blocks that differ, of those that the ROM covers.
+    /// Erase blocks that differ, of those that the ROM covers; or MiB of a disk.
     pub blocks_changed: usize,
     /// What took how long.
     pub phases: Vec<PhaseTime>,
     /// Versions of components as the card's driver tells them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub components: Vec<ComponentVersion>,
+}
+
+impl FlashReport {
+    /// What the name of a whole disk begins with.
+    pub const DISK: &'static str = "disk:";
+
+    /// The outcome in the words for a card or a disk.
+    pub fn told(&self) -> impl fmt::Display {
+        let thing = if self.card.starts_with(Self::DISK) { "disk" } else { "card" };
+        Told { outcome: &self.outcome, thing }
+    }
 }
 
 /// One line of the flasher's output with `--json`.
@@ -342,5 +370,15 @@ mod tests {
         let end =
             FlashOutcome::Degraded { why: "x".to_owned(), restore_from: Some("/b".to_owned()) };
         assert_eq!(end.to_string(), "DEGRADED: x; do not restart, restore from /b");
+    }
+
+    #[test]
+    fn a_disk_is_called_a_disk() {
+        let rolled_back = FlashOutcome::RolledBack { why: "x".to_owned() };
+        let of = |card: &str| FlashReport { card: card.to_owned(), ..report(rolled_back.clone()) };
+        let told = [of("mtd:1").told().to_string(), of("disk:sda bus=usb").told().to_string()];
+        let expected = ["card", "disk"]
+            .map(|thing| format!("rolled back: x; the {thing} holds what it held before"));
+        assert_eq!(told, expected);
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod cmdline;
 pub mod digest;
+pub mod disk;
 pub mod exit;
 pub mod flash_report;
 pub mod net;

@@ -1,6 +1,8 @@
 //! Every kernel parameter that this product reads: its name stands here and nowhere else.
 
 use crate::cmdline::{Cmdline, Kargs};
+use crate::digest::{ParseDigestError, Sha256Digest};
+use crate::disk::{Fingerprint, ParseFingerprintError};
 use crate::net::{NetworkChoice, NetworkConfig};
 
 /// The network in the kernel's nfsroot grammar.
@@ -27,6 +29,12 @@ pub const MROM: &str = "epoxy.mrom";
 pub const ROM_MANIFEST: &str = "epoxy.rom_manifest";
 /// The address that backups of network cards' chips are posted below.
 pub const ROM_BACKUP: &str = "epoxy.rom_backup";
+/// The address of the image for this machine's USB stick.
+pub const USBISO: &str = "epoxy.usbiso";
+/// What that image must be.
+pub const USBISO_SHA256: &str = "epoxy.usbiso_sha256";
+/// The disk that gets it.
+pub const USBISO_TARGET: &str = "epoxy.usbiso_target";
 /// The address of operators' public keys.
 pub const SSH_KEYS: &str = "epoxy.ssh_keys";
 /// What those keys must be.
@@ -133,6 +141,25 @@ pub const PARAMETERS: &[Parameter] = &[
                   nothing is",
     },
     Parameter {
+        name: USBISO,
+        format: "URL",
+        default: "no disk is written",
+        meaning: "In place of a boot: write this image to the machine's USB stick, report, and restart. \
+                  Needs an image with the flasher and the flavour `disk`",
+    },
+    Parameter {
+        name: USBISO_SHA256,
+        format: "64 hexadecimal digits",
+        default: "https alone proves the image",
+        meaning: "The digest of that image; any other file is refused",
+    },
+    Parameter {
+        name: USBISO_TARGET,
+        format: "`bus=B,size=S,model=M,serial=S,label=L,fs=F`, or some of them",
+        default: "`bus=usb,fs=vfat`",
+        meaning: "The disk that gets it, as `flasher disk list` shows it: the only one that fits, or none",
+    },
+    Parameter {
         name: SSH_KEYS,
         format: "https URL",
         default: "the image's keys alone may log in",
@@ -170,8 +197,8 @@ pub struct BootParams {
     pub kargs: Kargs,
     /// Which parameter names the boot document; none: there is nothing to do.
     pub action: Option<Action>,
-    /// Cards get ROMs in place of a boot.
-    pub rom_update: Option<RomUpdate>,
+    /// What is written in place of a boot.
+    pub updates: Updates,
     /// Which parameter names the address for reports. The document of [`Action::Stage1`] may be the
     /// first to give it a value.
     pub report: &'static str,
@@ -197,6 +224,52 @@ pub struct RomUpdate {
     pub source: RomSource,
     /// [`ROM_BACKUP`].
     pub backup: Option<String>,
+}
+
+/// What is written in place of a boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Updates {
+    /// Cards get ROMs.
+    pub rom: Option<RomUpdate>,
+    /// A disk gets an image.
+    pub disk: Option<DiskUpdate>,
+}
+
+impl Updates {
+    /// Is nothing to be written?
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rom.is_none() && self.disk.is_none()
+    }
+}
+
+/// Where the image for this machine's USB stick is, and which disk it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskUpdate {
+    /// [`USBISO`].
+    pub url: String,
+    /// [`USBISO_SHA256`] as it was given: what is no digest must not count as none.
+    pub sha256: Option<String>,
+    /// [`USBISO_TARGET`] as it was given: what is no fingerprint must not count as none.
+    pub target: Option<String>,
+}
+
+impl DiskUpdate {
+    /// What the image must be.
+    ///
+    /// # Errors
+    /// It is no digest.
+    pub fn digest(&self) -> Result<Option<Sha256Digest>, ParseDigestError> {
+        self.sha256.as_deref().map(str::parse).transpose()
+    }
+
+    /// Which disk is meant; without a word about it, the only USB disk with a FAT file system.
+    ///
+    /// # Errors
+    /// It is no fingerprint.
+    pub fn fingerprint(&self) -> Result<Fingerprint, ParseFingerprintError> {
+        self.target.as_deref().map_or(Ok(Fingerprint::usb_stick()), str::parse)
+    }
 }
 
 /// Where ROMs for this machine's network cards are.
@@ -238,10 +311,17 @@ impl BootParams {
         let is_given = |action: &Action| given(action.key()).is_some();
         Self {
             action: [Action::Stage1, Action::Stage2].into_iter().find(is_given),
-            rom_update: given(MROM)
-                .map(RomSource::Directory)
-                .or_else(|| given(ROM_MANIFEST).map(RomSource::Manifest))
-                .map(|source| RomUpdate { source, backup: given(ROM_BACKUP) }),
+            updates: Updates {
+                rom: given(MROM)
+                    .map(RomSource::Directory)
+                    .or_else(|| given(ROM_MANIFEST).map(RomSource::Manifest))
+                    .map(|source| RomUpdate { source, backup: given(ROM_BACKUP) }),
+                disk: given(USBISO).map(|url| DiskUpdate {
+                    url,
+                    sha256: given(USBISO_SHA256),
+                    target: given(USBISO_TARGET),
+                }),
+            },
             report: REPORT,
             ssh_keys: given(SSH_KEYS).map(|url| SshKeys { url, sha256: given(SSH_KEYS_SHA256) }),
             network: NetworkConfig::from_cmdline(&Cmdline::parse(text)),
@@ -274,7 +354,7 @@ mod tests {
 
     #[test]
     fn an_update_is_asked_for_by_an_address() {
-        let update = |text: &str| BootParams::parse(text).rom_update;
+        let update = |text: &str| BootParams::parse(text).updates.rom;
         assert_eq!(update("epoxy.stage2=u epoxy.mrom="), None);
         let with = |source, backup: Option<&str>| {
             Some(RomUpdate { source, backup: backup.map(str::to_owned) })
@@ -284,6 +364,19 @@ mod tests {
         let manifest = RomSource::Manifest("m".to_owned());
         assert_eq!(update("epoxy.rom_manifest=m epoxy.rom_backup=b"), with(manifest, Some("b")));
         assert_eq!(update("epoxy.rom_backup=b"), None);
+    }
+
+    #[test]
+    fn an_image_for_a_stick_goes_to_the_only_one_or_to_the_one_that_is_named() {
+        let disk = |text: &str| BootParams::parse(text).updates.disk;
+        assert_eq!(disk("epoxy.usbiso= epoxy.usbiso_target=serial=x"), None);
+        let update = disk("epoxy.usbiso=u").unwrap();
+        assert_eq!(update.fingerprint(), Ok(Fingerprint::usb_stick()));
+        assert_eq!((update.url.as_str(), update.digest()), ("u", Ok(None)));
+        let update = disk("epoxy.usbiso=u epoxy.usbiso_target=bus=usb,serial=x").unwrap();
+        assert_eq!(update.fingerprint(), "bus=usb,serial=x".parse());
+        let update = disk("epoxy.usbiso=u epoxy.usbiso_target=sda epoxy.usbiso_sha256=0a").unwrap();
+        assert!(update.fingerprint().is_err() && update.digest().is_err());
     }
 
     #[test]
@@ -309,6 +402,9 @@ mod tests {
             MROM,
             ROM_MANIFEST,
             ROM_BACKUP,
+            USBISO,
+            USBISO_SHA256,
+            USBISO_TARGET,
             SERVER,
             SSH_KEYS,
             SSH_KEYS_SHA256,

@@ -3,15 +3,19 @@
 use std::path::PathBuf;
 
 use agent_types::digest::Sha256Digest;
+use agent_types::disk::Fingerprint;
 use agent_types::rom::{PciId, RomVersion};
 use lexopt::prelude::*;
 
-use super::{Command, Error, Permissions, Target, Write};
+use super::{Command, DiskCommand, Error, Permissions, Target, Write, WriteDisk};
 use crate::address::CardAddress;
 use crate::chip::Region;
 use crate::operation;
 
 const STATE_DIR: &str = "/var/lib/flasher";
+
+/// The command that has commands of its own.
+const DISK: &str = "disk";
 
 const TARGET: &[&str] = &[
     "card",
@@ -51,6 +55,9 @@ const COMMANDS: &[(&str, &[&[&str]])] = &[
     ("verify", &[TARGET, &["rom", "region"]]),
     ("restore", &[TARGET, PERMISSIONS, &["backup", "region"]]),
     ("status", &[&["card"]]),
+    ("disk list", &[&["target"]]),
+    ("disk write", &[&["target", "image", "sha256", "backup", "time-limit", "dry-run"]]),
+    ("disk restore", &[&["target", "backup", "time-limit"]]),
     (operation::ARGUMENT, &[]),
 ];
 
@@ -75,6 +82,8 @@ pub(super) const OPTIONS: &[&str] = &[
     "allow-downgrade",
     "allow-unprotect",
     "after-backup",
+    "target",
+    "image",
 ];
 
 /// The options as they were given.
@@ -95,6 +104,8 @@ pub(super) struct Given {
     time_limit: Option<u64>,
     allow_session_card: bool,
     rom: Option<PathBuf>,
+    target: Option<Fingerprint>,
+    image: Option<PathBuf>,
     region: Option<Region>,
     backup: Option<PathBuf>,
     component: Option<String>,
@@ -123,6 +134,9 @@ impl Given {
                     given.names.push(name);
                 }
                 Value(word) if given.command.is_none() => given.command = Some(word.string()?),
+                Value(word) if given.command.as_deref() == Some(DISK) => {
+                    given.command = Some(format!("{DISK} {}", word.string()?));
+                }
                 Value(file) if given.takes_file() => given.file = Some(file.into()),
                 other => return Err(other.unexpected().into()),
             }
@@ -137,6 +151,8 @@ impl Given {
             "chip" => self.chip = Some(parser.value()?.string()?),
             "time-limit" => self.time_limit = Some(parser.value()?.parse()?),
             "allow-session-card" => self.allow_session_card = true,
+            "target" => self.target = Some(parser.value()?.parse()?),
+            "image" => self.image = Some(parser.value()?.into()),
             "rom" => self.rom = Some(parser.value()?.into()),
             "region" => self.region = Some(parser.value()?.parse()?),
             "backup" => self.backup = Some(parser.value()?.into()),
@@ -216,6 +232,20 @@ impl Given {
                 permissions: self.permissions,
             },
             "status" => Command::Status { card: self.card },
+            "disk list" => Command::Disk(DiskCommand::List { target: self.target }),
+            "disk write" => Command::Disk(DiskCommand::Write(WriteDisk {
+                target: needed(&name, "--target", self.target)?,
+                image: needed(&name, "--image", self.image)?,
+                sha256: self.sha256,
+                backup: self.backup,
+                time_limit: self.time_limit,
+                dry_run: self.dry_run,
+            })),
+            "disk restore" => Command::Disk(DiskCommand::Restore {
+                target: needed(&name, "--target", self.target)?,
+                backup: needed(&name, "--backup", self.backup)?,
+                time_limit: self.time_limit,
+            }),
             operation::ARGUMENT => Command::ChipOperation,
             _ => return Err(Error::Command(name)),
         })
