@@ -11,6 +11,7 @@ random.config
 net.config
 net-virtio.config
 kexec.config
+kexec-without-digest.patch
 pstore.config
 netdevsim.config
 virtual.config

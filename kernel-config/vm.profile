@@ -1,5 +1,5 @@
 # Machines that QEMU makes: q35 and i440fx, one of five NIC models, serial line or VGA.
-# One fragment of this directory per line; together they are the whole request.
+# One fragment or patch of this directory per line; together they are the whole request.
 base.config
 boot.config
 initramfs.config
@@ -14,6 +14,7 @@ net-intel.config
 net-realtek.config
 net-virtio.config
 kexec.config
+kexec-without-digest.patch
 pstore.config
 flash.config
 virtual.config

@@ -11,6 +11,8 @@ pub mod config;
 pub mod file;
 pub mod make;
 mod pack;
+pub mod patch;
+pub mod profile;
 pub mod progress;
 mod replay;
 pub mod source;
@@ -27,6 +29,8 @@ use cache::{Cache, Lock};
 use config::Requests;
 use file::{FileError, cannot};
 use make::Make;
+use patch::Patch;
+use profile::Profile;
 use progress::{FIRST_ESTIMATE, Progress, minutes};
 use source::Source;
 
@@ -45,9 +49,15 @@ pub enum Error {
     /// There is no source.
     #[error("cannot get the kernel's source")]
     Source(#[from] source::Error),
+    /// The profile cannot be followed.
+    #[error("cannot configure the kernel")]
+    Profile(#[from] profile::Error),
     /// The configuration is not as asked for.
     #[error("cannot configure the kernel")]
     Config(#[from] config::Error),
+    /// A patch is not for this source.
+    #[error("cannot change the kernel's source")]
+    Patch(#[from] patch::Error),
     /// A program is missing.
     #[error(transparent)]
     Tools(#[from] tools::Error),
@@ -120,7 +130,7 @@ impl Kernel {
     }
 
     fn locked(request: &Request, cache: &Cache) -> Result<(Self, Lock), Error> {
-        let mut requests = Requests::read(&request.profile)?;
+        let Profile { mut requests, patches } = Profile::read(&request.profile)?;
         request.fragments.iter().try_for_each(|fragment| requests.add_file(fragment))?;
         requests.add("mkinitramfs", SLOT_FRAGMENT)?;
         tools::check(&std::env::var("PATH").unwrap_or_default())?;
@@ -129,7 +139,10 @@ impl Kernel {
             Source::ready(request.source.as_deref(), cache)?
         };
         let timestamp = timestamp(source.date.unwrap_or(request.date))?;
-        let key = cache::key(&[&source.identity, &requests.over(""), &compiler()?, &timestamp]);
+        let (options, compiler) = (requests.over(""), compiler()?);
+        let mut parts = vec![source.identity.as_str(), &options, &compiler, &timestamp];
+        parts.extend(patches.iter().map(Patch::text));
+        let key = cache::key(&parts);
         let directory = cache.kernels().join(key);
         let kernel = Self { version: source.version.clone(), directory };
         let lock = kernel.lock()?;
@@ -137,7 +150,7 @@ impl Kernel {
         // A directory may have changed since; make knows what to do, and does nothing otherwise.
         let may_have_changed = source.date.is_none();
         if may_have_changed || !kernel.is_complete(slot_bytes) {
-            kernel.build(&source, &requests, timestamp, slot_bytes, cache)?;
+            kernel.build(&source, &Profile { requests, patches }, timestamp, slot_bytes, cache)?;
         }
         Ok((kernel, lock))
     }
@@ -176,7 +189,7 @@ impl Kernel {
     fn build(
         &self,
         source: &Source,
-        requests: &Requests,
+        profile: &Profile,
         timestamp: String,
         slot_bytes: usize,
         cache: &Cache,
@@ -187,12 +200,13 @@ impl Kernel {
         let log = self.directory.join("log");
         remove_if_there(&log)?;
         make_slot(&build.join(SLOT_FILE), slot_bytes)?;
+        patch::lay_over(&profile.patches, &source.directory, &build)?;
         let make = Make { source: source.directory.clone(), build, log, timestamp };
         eprintln!("kernel: {} in {}", source.version, self.directory.display());
         let last_steps = cache.kernels().join("last-steps");
         let known = fs::read_to_string(&last_steps).ok().and_then(|text| text.parse().ok());
         let mut progress = Progress::start(known.unwrap_or(FIRST_ESTIMATE));
-        configure(&make, requests, &mut progress)?;
+        configure(&make, &profile.requests, &mut progress)?;
         make.run(&["bzImage"], &mut progress)?;
         let (steps, took) = progress.finish();
         eprintln!("kernel: built in {} ({steps} steps)", minutes(took));

@@ -7,7 +7,7 @@ use std::path::Path;
 use mkinitramfs::flavour::Flavour;
 use mkinitramfs::image::Image;
 use mkinitramfs::kernel::cache::Cache;
-use mkinitramfs::kernel::config::Requests;
+use mkinitramfs::kernel::profile::Profile;
 use mkinitramfs::packages::Packages;
 use mkinitramfs::spec::ImageSpec;
 use mkinitramfs::tree::Node;
@@ -65,7 +65,7 @@ fn is_in(root: &Path, path: &str, contents: &[u8]) -> bool {
 fn the_kernel_of_a_flavour_contradicts_no_profile() {
     let directory = Path::new(KERNEL_CONFIG);
     for profile in ["vm.profile", "netdevsim.profile"] {
-        let mut requests = Requests::read(&directory.join(profile)).unwrap();
+        let mut requests = Profile::read(&directory.join(profile)).unwrap().requests;
         requests.add_file(&directory.join(Flavour::Disk.ingredients().kernel_fragment)).unwrap();
     }
 }

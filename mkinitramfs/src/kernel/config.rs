@@ -1,6 +1,6 @@
 //! Which options the kernel has: fragments by purpose, merged onto `tinyconfig`.
 //!
-//! A profile lists fragments. What they ask for is checked twice: two fragments may not contradict
+//! A [profile](super::profile) lists fragments. What they ask for is checked twice: two fragments may not contradict
 //! each other, and every option asked for must be so in the configuration that comes out. Kconfig
 //! drops an option silently when something it depends on is missing; here that is an error.
 
@@ -75,21 +75,6 @@ struct Request {
 pub struct Requests(BTreeMap<String, Request>);
 
 impl Requests {
-    /// Reads a profile and its fragments, which lie beside it.
-    ///
-    /// # Errors
-    /// A file cannot be read or understood, or fragments contradict each other.
-    pub fn read(profile: &Path) -> Result<Self, Error> {
-        let directory = profile.parent().unwrap_or(Path::new(""));
-        let mut requests = Self::default();
-        for line in read(profile)?.lines().map(str::trim) {
-            if !line.is_empty() && !line.starts_with('#') {
-                requests.add_file(&directory.join(line))?;
-            }
-        }
-        Ok(requests)
-    }
-
     /// Adds a fragment that is a file.
     ///
     /// # Errors
@@ -186,7 +171,7 @@ fn parse_line(line: &str) -> Option<(&str, &str)> {
     is_name.then_some((option, value.trim_end()))
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+pub(super) fn read(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
@@ -260,7 +245,6 @@ mod tests {
     #[test]
     fn every_option_of_our_own_fragments_has_a_comment_above_it() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernel-config");
-        Requests::read(&directory.join("vm.profile")).unwrap();
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|extension| extension != "config") {

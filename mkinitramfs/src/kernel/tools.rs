@@ -20,6 +20,7 @@ const TOOLS: &[Tool] = &[
     Tool { name: "bison", package: "bison" },
     Tool { name: "bc", package: "bc" },
     Tool { name: "awk", package: "mawk" },
+    Tool { name: "patch", package: "patch" },
     Tool { name: "tar", package: "tar" },
     Tool { name: "xz", package: "xz-utils" },
     Tool { name: "zstd", package: "zstd" },
