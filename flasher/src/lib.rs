@@ -16,6 +16,7 @@ mod fake;
 pub mod flash;
 pub mod flashrom;
 pub mod helper;
+pub mod kept;
 pub mod mstflint;
 pub mod mtd;
 pub mod observer;

@@ -1,10 +1,8 @@
 //! Backups and the journal: what the next run must know when this one does not end.
 //!
-//! A directory per machine, a journal per card. Files are complete or absent: they are written
-//! beside their name, flushed, and renamed.
+//! A directory per machine, a journal per card.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use agent_types::digest::Sha256Digest;
@@ -14,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::chip::{Chip, Region};
+use crate::kept::{self, io_error};
 
 /// What was begun on a card, and how far it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,21 +46,11 @@ impl Journal {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or directory.
-    #[error("cannot {action} {}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Kept(#[from] kept::Error),
     /// Another process works on the card.
     #[error("another flasher works on {0}")]
     Busy(String),
-    /// What was stored is not what was to be stored.
-    #[error("{} does not hold what was written to it", .0.display())]
-    NotStored(PathBuf),
 }
 
 /// Where the backups and the journal of one card are. Holds the card's lock.
@@ -98,13 +87,7 @@ impl Store {
         let sha256 = sha256(content);
         let own = format!("{}-{}.bin", file_name(&self.card), &sha256.to_string()[..16]);
         let path = path.map_or_else(|| self.directory.join(own), Path::to_owned);
-        write_whole(&path, content)?;
-        let stored = fs::read(&path).map_err(io_error("read", &path))?;
-        if stored != content {
-            return Err(Error::NotStored(path));
-        }
-        let path = fs::canonicalize(&path).map_err(io_error("find", &path))?;
-        Ok(BackupSummary { path: path.display().to_string(), sha256 })
+        Ok(kept::keep(&path, content)?)
     }
 
     /// Writes the journal.
@@ -115,7 +98,8 @@ impl Store {
         let path = self.journal_path();
         let json = serde_json::to_vec_pretty(journal)
             .map_err(|error| io_error("write", &path)(error.into()))?;
-        write_whole(&path, &json)
+        kept::keep(&path, &json)?;
+        Ok(())
     }
 
     /// What an earlier run left behind, if it did not end well.
@@ -164,24 +148,6 @@ fn file_name(card: &str) -> String {
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
         .collect();
     format!("{safe}-{}", &sha256(card.as_bytes()).to_string()[..8])
-}
-
-fn write_whole(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
-    let mut file = File::create(&part).map_err(io_error("create", &part))?;
-    file.write_all(content).map_err(io_error("write", &part))?;
-    file.sync_all().map_err(io_error("flush", &part))?;
-    fs::rename(&part, path).map_err(io_error("rename", &part))?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| Path::new("."));
-    File::open(directory).and_then(|file| file.sync_all()).map_err(io_error("flush", directory))
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
 }
 
 #[cfg(test)]

@@ -3,19 +3,19 @@
 //! A line of JSON, and then the bytes of each piece in its order. What was not going to be written is
 //! not in it.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use agent_types::digest::Sha256Digest;
 use agent_types::disk::Disk;
 use agent_types::flash_report::{BackupSummary, digest_text};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::device::Extent;
 use super::image::Content;
+use crate::kept::{self, io_error};
 
 /// What the first line begins with.
 const MAGIC: &str = "flasher disk backup 1";
@@ -54,37 +54,17 @@ impl Header {
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file.
-    #[error("cannot {action} {}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    /// It cannot be read or kept, or was cut off.
+    #[error(transparent)]
+    Kept(#[from] kept::Error),
     /// Another kind of file.
     #[error("{} is no backup of a disk", .0.display())]
     NoBackup(PathBuf),
-    /// A backup that was cut off, or that was stored wrong.
-    #[error("{} does not hold what was written to it", .0.display())]
-    NotStored(PathBuf),
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
 }
 
 /// A backup that is being written; nothing has that name before it is complete.
 #[derive(Debug)]
-pub struct Writer {
-    path: PathBuf,
-    part: PathBuf,
-    file: File,
-    hasher: Sha256,
-}
+pub struct Writer(kept::Writer);
 
 impl Writer {
     /// Begins the backup at `path`.
@@ -92,17 +72,11 @@ impl Writer {
     /// # Errors
     /// It cannot be created.
     pub fn create(path: &Path, header: &Header) -> Result<Self, Error> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let file = options.open(&part).map_err(io_error("create", &part))?;
-        let mut writer = Self { path: path.to_owned(), part, file, hasher: Sha256::new() };
         let line =
             serde_json::to_string(header).map_err(|error| io_error("write", path)(error.into()))?;
-        writer.append(format!("{line}\n").as_bytes())?;
-        Ok(writer)
+        let mut file = kept::Writer::create(path)?;
+        file.append(format!("{line}\n").as_bytes())?;
+        Ok(Self(file))
     }
 
     /// Adds the next bytes of the pieces.
@@ -110,38 +84,15 @@ impl Writer {
     /// # Errors
     /// They cannot be written.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.hasher.update(bytes);
-        self.file.write_all(bytes).map_err(io_error("write", &self.part))
+        Ok(self.0.append(bytes)?)
     }
 
     /// Ends it, and reads it back.
     ///
     /// # Errors
     /// It does not hold what was written.
-    pub fn finish(mut self) -> Result<BackupSummary, Error> {
-        self.file.sync_all().map_err(io_error("flush", &self.part))?;
-        let expected: [u8; 32] = self.hasher.finalize().into();
-        let found = digest_of(&mut self.file).map_err(io_error("read", &self.part))?;
-        if found != expected {
-            return Err(Error::NotStored(self.part));
-        }
-        fs::rename(&self.part, &self.path).map_err(io_error("rename", &self.part))?;
-        let path = fs::canonicalize(&self.path).map_err(io_error("find", &self.path))?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        let flushed = File::open(directory).and_then(|file| file.sync_all());
-        flushed.map_err(io_error("flush", directory))?;
-        Ok(BackupSummary { path: path.display().to_string(), sha256: expected.into() })
-    }
-}
-
-fn digest_of(file: &mut File) -> io::Result<[u8; 32]> {
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
-    file.rewind()?;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().into()),
-            length => hasher.update(&buffer[..length]),
-        }
+    pub fn finish(self) -> Result<BackupSummary, Error> {
+        Ok(self.0.finish()?)
     }
 }
 
@@ -173,7 +124,7 @@ impl Backup {
         let length = file.metadata().map_err(io_error("read", path))?.len();
         let data = line.len() as u64;
         if length != data + header.need_bytes() {
-            return Err(Error::NotStored(path.to_owned()));
+            return Err(kept::Error::NotStored(path.to_owned()).into());
         }
         Ok(Self { header, file, data })
     }
@@ -199,6 +150,7 @@ impl Content for Backup {
 mod tests {
     use super::super::fake::stick;
     use super::*;
+    use std::fs;
 
     const fn extent(at: u64, length: u64) -> Extent {
         Extent { at, length }
