@@ -46,7 +46,7 @@ pub(crate) struct Artifact {
 pub(crate) struct Machine<'a> {
     /// Where files go: `TMPDIR`.
     pub(crate) dir: &'a Path,
-    /// The kernel's account of its memory, [`memory::MEMINFO`].
+    /// The kernel's account of its memory, [`crate::meminfo::MEMINFO`].
     pub(crate) meminfo: &'a Path,
     /// How many processors there are.
     pub(crate) processors: usize,

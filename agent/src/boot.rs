@@ -26,7 +26,7 @@ use crate::evidence::Evidence;
 use crate::fetch::{Https, Settings};
 use crate::hold::{self, Next, Operators, Pauses};
 use crate::keyring::OF_THE_PARAMETER;
-use crate::memory::MEMINFO;
+use crate::meminfo::MEMINFO;
 use crate::network;
 use crate::policy::{POLICY, Policy};
 use crate::resolve::AddKargs;
@@ -280,12 +280,14 @@ impl Boot<'_> {
         let mut kargs = self.params.kargs.clone();
         loop {
             let ended = uplink.keep_during(attempt.run(&mut kargs)).await;
+            if let Err(attempt::Error::NewAttempt) = ended.result {
+                return Course::Anew;
+            }
             self.bring_network_back(uplink).await;
             uplink.keep_during(attempt.report(&kargs, &ended)).await;
             let error = match ended.result {
                 Ok(()) if self.operators.wishes.is_retry_wanted() => return Course::Anew,
                 Ok(()) => return Course::Ended(after_success(attempt.source)),
-                Err(attempt::Error::NewAttempt) => return Course::Anew,
                 Err(error) => error,
             };
             if error.needs_operator() {

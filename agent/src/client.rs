@@ -21,7 +21,7 @@ use crate::clock::Monotonic;
 use crate::commands::Output;
 use crate::evidence::Evidence;
 use crate::fetch::{Https, Settings};
-use crate::memory::MEMINFO;
+use crate::meminfo::MEMINFO;
 use crate::pid1::Pid1;
 use crate::policy::{POLICY, Policy};
 use crate::resolve::AddKargs;

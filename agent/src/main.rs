@@ -28,6 +28,7 @@ mod keyring;
 mod kmsg;
 mod leave;
 mod links;
+mod meminfo;
 mod memory;
 mod mounts;
 mod netlink;

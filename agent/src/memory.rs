@@ -3,13 +3,11 @@
 //! A ramdisk keeps files in memory: one that does not fit would get processes killed, or be cut off
 //! by the file system. On hosts only the free space of the directory counts.
 
+use crate::meminfo;
 use crate::size::Size;
 use rustix::fs::FsWord;
 use std::io;
 use std::path::Path;
-
-/// The kernel's own account of its memory.
-pub(crate) const MEMINFO: &str = "/proc/meminfo";
 
 /// What the agent itself may still need while it fetches, below its promised 12 MiB.
 const RESERVE_BYTES: u64 = 4 << 20;
@@ -103,20 +101,14 @@ fn available_bytes(meminfo: &Path) -> Result<u64, Error> {
     let path = || meminfo.display().to_string();
     let text =
         std::fs::read_to_string(meminfo).map_err(|source| Error::Read { path: path(), source })?;
-    mem_available_bytes(&text).ok_or_else(|| Error::Meminfo { path: path() })
-}
-
-/// `MemAvailable:    1234 kB`, see proc_meminfo(5).
-fn mem_available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
+    meminfo::bytes(&text, "MemAvailable").ok_or_else(|| Error::Meminfo { path: path() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::chain::Chain;
+    use crate::meminfo::MEMINFO;
 
     const MIB: u64 = 1 << 20;
 
@@ -151,19 +143,6 @@ mod tests {
         let expected = "cannot store 64.0 MiB in 1.0 MiB of free space in /tmp: \
                         make room there, or name another directory in TMPDIR";
         assert_eq!(check(Some(128 * MIB), Some(MIB), 64 * MIB), Err(expected.into()));
-    }
-
-    #[test]
-    fn available_memory_is_read_from_the_kernels_account() {
-        for (text, expected) in [
-            ("MemTotal:  9 kB\nMemAvailable:    1234 kB\n", Some(1234 * 1024)),
-            ("MemTotal:  9 kB\n", None),
-            ("MemAvailable: lots\n", None),
-            ("MemAvailable: 99999999999999999 kB\n", None),
-            ("", None),
-        ] {
-            assert_eq!(mem_available_bytes(text), expected, "{text:?}");
-        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Lab {
         Self {
             server,
             dir,
-            meminfo: memory::MEMINFO.into(),
+            meminfo: crate::meminfo::MEMINFO.into(),
             stall: Duration::from_secs(30),
             announced: RefCell::default(),
         }

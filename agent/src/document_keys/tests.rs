@@ -8,7 +8,7 @@ use crate::artifact::{self, Artifact, Machine};
 use crate::clock::FakeClock;
 use crate::fetch::test_server::{Flaw, Server, answer};
 use crate::fetch::{Https, Settings};
-use crate::memory::MEMINFO;
+use crate::meminfo::MEMINFO;
 use crate::policy::Policy;
 use crate::resolve::{self, AddKargs, Resolved};
 use agent_types::digest::Sha256Digest;

@@ -16,9 +16,9 @@ use super::release::{self, Release};
 use super::room::{self, Memory, NotEnough, Piece};
 use crate::bzimage::{self, SetupHeader};
 use crate::chain::Chain;
+use crate::meminfo::MEMINFO;
 use crate::sys::System;
 
-const MEMINFO: &str = "/proc/meminfo";
 const LOAD_DISABLED: &str = "/proc/sys/kernel/kexec_load_disabled";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const PAGE_BYTES: u64 = 4096;

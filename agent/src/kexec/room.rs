@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use crate::meminfo;
+
 /// For the purgatory and page tables, and so that nobody is killed for the last page. What the
 /// kernel calls available leaves its own reserves alone already.
 const MARGIN_BYTES: u64 = 2 * MIB;
@@ -38,12 +40,8 @@ pub(crate) struct Memory {
 impl Memory {
     /// Reads the text of `/proc/meminfo`.
     pub(crate) fn parse(meminfo: &str) -> Option<Self> {
-        let bytes = |key| {
-            let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
-            let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-            kib.checked_mul(1024)
-        };
-        Some(Self { total: bytes("MemTotal:")?, available: bytes("MemAvailable:")? })
+        let bytes = |name| meminfo::bytes(meminfo, name);
+        Some(Self { total: bytes("MemTotal")?, available: bytes("MemAvailable")? })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::artifact::{self, Artifact, FILE_LIMIT, Machine};
 use crate::boot::processors;
 use crate::clock::Monotonic;
 use crate::fetch::{Https, Settings};
-use crate::memory::MEMINFO;
+use crate::meminfo::MEMINFO;
 use crate::packed;
 use crate::policy::{POLICY, Policy};
 use crate::tls::{self, PACKED_ROOTS};

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::arguments::Form;
+use crate::meminfo;
 use crate::size::Size;
 
 pub(super) fn show(form: Form, out: &mut impl Write) -> io::Result<()> {
@@ -65,7 +66,7 @@ impl Inventory {
             machine: machine(&sysfs),
             processors: values(&cpuinfo, "processor").count(),
             processor: values(&cpuinfo, "model name").next().map(str::to_owned),
-            memory_bytes: memory_bytes(&meminfo),
+            memory_bytes: meminfo::bytes(&meminfo, "MemTotal").unwrap_or_default(),
             cards: entries(&sysfs.join("class/net")).iter().filter_map(|path| card(path)).collect(),
             disks: entries(&sysfs.join("block")).iter().filter_map(|path| disk(path)).collect(),
         }
@@ -82,11 +83,6 @@ fn machine(sysfs: &Path) -> Vec<String> {
 fn values<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
     pairs.filter(move |(name, _)| name.trim() == key).map(|(_, value)| value.trim())
-}
-
-fn memory_bytes(meminfo: &str) -> u64 {
-    let kib = values(meminfo, "MemTotal").next().and_then(|total| total.strip_suffix(" kB"));
-    kib.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0).saturating_mul(1024)
 }
 
 /// Interfaces that are made of other ones have no device.
