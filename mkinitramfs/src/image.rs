@@ -6,12 +6,14 @@
 mod dynamic;
 mod flavour;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use self::dynamic::Libraries;
 use crate::compress::{self, Compression};
 use crate::elf;
 use crate::flavour::Flavour;
@@ -141,6 +143,8 @@ pub struct Image {
     pub notes: Vec<String>,
     /// What the flavours brought.
     pub parts: Vec<Part>,
+    /// Paths of the libraries that are this host's.
+    host_libraries: BTreeSet<String>,
 }
 
 impl Image {
@@ -158,12 +162,14 @@ impl Image {
         add_host_key(&mut tree, spec, &mut notes)?;
         add_certificates(&mut tree, spec, &mut notes)?;
         add_settings(&mut tree, spec, date)?;
-        let flasher = dynamic::add_all(&mut tree, spec)?;
+        let mut libraries = Libraries::of_host();
+        let flasher = dynamic::add_all(&mut tree, spec, &mut libraries)?;
+        let host_libraries = libraries.into_brought();
         spec.files.iter().try_for_each(|file| add_file(&mut tree, file))?;
         for link in &spec.symlinks {
             tree.symlink(&link.link, &link.target)?;
         }
-        Ok(Self { tree, agent, flasher, notes, parts: Vec::new() })
+        Ok(Self { tree, agent, flasher, notes, parts: Vec::new(), host_libraries })
     }
 
     /// Adds a flavour from its unpacked packages.
@@ -172,7 +178,8 @@ impl Image {
     /// A program or a library is not in the packages, or its path is taken.
     pub fn add_flavour(&mut self, flavour: Flavour, packages: &Packages) -> Result<(), Error> {
         let ingredients = flavour.ingredients();
-        self.parts.push(flavour::add(&mut self.tree, ingredients, &packages.root)?);
+        let Self { tree, host_libraries, .. } = self;
+        self.parts.push(flavour::add(tree, ingredients, &packages.root, host_libraries)?);
         let versions = packages.versions.join(", ");
         self.notes.push(format!("flavour {}: {versions}", ingredients.name));
         Ok(())

@@ -92,6 +92,13 @@ impl Tree {
         }
     }
 
+    /// Puts another file in the place of one that is there.
+    pub fn replace(&mut self, path: &str, node: Node) {
+        if let Some(present) = self.nodes.get_mut(path) {
+            *present = node;
+        }
+    }
+
     /// Adds a directory.
     ///
     /// # Errors

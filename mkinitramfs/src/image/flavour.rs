@@ -4,25 +4,30 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::dynamic::{self, add_shared};
+use super::dynamic::Libraries;
 use super::{Error, read};
-use crate::elf::closure::SearchPath;
 use crate::flavour::Ingredients;
 use crate::sizes::Part;
 use crate::tree::{Node, Tree};
 
-const LIBRARIES: &str = "/lib/";
+const LIBRARY_DIRECTORY: &str = "/lib/";
 
-/// Adds a flavour's files, which lie below `root`, and tells what came with it.
-pub(super) fn add(tree: &mut Tree, ingredients: &Ingredients, root: &Path) -> Result<Part, Error> {
+/// Adds a flavour's files, which lie below `root`, and tells what came with it. Its libraries may take
+/// the place of those `of_host`.
+pub(super) fn add(
+    tree: &mut Tree,
+    ingredients: &Ingredients,
+    root: &Path,
+    of_host: &BTreeSet<String>,
+) -> Result<Part, Error> {
     let before = tree.clone();
-    let search = SearchPath::below(root);
+    let mut libraries = Libraries::of_packages(root, of_host);
     for program in ingredients.programs {
-        dynamic::add(tree, &inside(root, program), program, &search)?;
+        libraries.add(tree, &inside(root, program), program)?;
         add_links(tree, root, program)?;
     }
     for file in ingredients.files {
-        add_file(tree, file, &inside(root, file))?;
+        add_file(tree, &mut libraries, file, &inside(root, file))?;
     }
     for (path, text) in ingredients.texts {
         tree.file(path, 0o644, *text)?;
@@ -32,9 +37,14 @@ pub(super) fn add(tree: &mut Tree, ingredients: &Ingredients, root: &Path) -> Re
     Ok(Part { name: format!("flavour {}", ingredients.name), paths })
 }
 
-fn add_file(tree: &mut Tree, target: &str, source: &Path) -> Result<(), Error> {
-    if target.starts_with(LIBRARIES) {
-        return add_shared(tree, target, source);
+fn add_file(
+    tree: &mut Tree,
+    libraries: &mut Libraries,
+    target: &str,
+    source: &Path,
+) -> Result<(), Error> {
+    if target.starts_with(LIBRARY_DIRECTORY) {
+        return libraries.add_shared(tree, target, source);
     }
     Ok(tree.file(target, 0o644, read(source)?)?)
 }
