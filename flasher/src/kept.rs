@@ -42,16 +42,23 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the file, readable for its owner only.
+    /// Begins the file, with these permissions.
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn create(path: &Path) -> Result<Self, Error> {
+    pub fn create(path: &Path, mode: u32) -> Result<Self, Error> {
         let mut part = path.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
+        // An interrupted run has left it, with whatever permissions.
+        match fs::remove_file(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &part)(error));
+            }
+            _ => {}
+        }
         let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        options.read(true).write(true).create_new(true).mode(mode);
         let file = options.open(&part).map_err(io_error("create", &part))?;
         Ok(Self { path: path.to_owned(), part, file, hasher: Sha256::new() })
     }
@@ -85,12 +92,12 @@ impl Writer {
     }
 }
 
-/// Keeps `content` at `path`.
+/// Keeps `content` at `path`, for all to read.
 ///
 /// # Errors
 /// It cannot be written, or is not what was written.
 pub fn keep(path: &Path, content: &[u8]) -> Result<BackupSummary, Error> {
-    let mut writer = Writer::create(path)?;
+    let mut writer = Writer::create(path, 0o644)?;
     writer.append(content)?;
     writer.finish()
 }
@@ -109,6 +116,7 @@ fn digest_of(file: &mut File) -> io::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_file_has_its_name_when_it_is_whole_and_replaces_what_had_it() {
@@ -116,13 +124,15 @@ mod tests {
         let path = directory.path().join("kept");
         for content in ["first", "second and longer", ""] {
             let before = fs::read(&path).ok();
-            let mut writer = Writer::create(&path).unwrap();
+            fs::write(directory.path().join("kept.part"), "of an interrupted run").unwrap();
+            let mut writer = Writer::create(&path, 0o600).unwrap();
             writer.append(content.as_bytes()).unwrap();
             assert_eq!(fs::read(&path).ok(), before);
             let kept = writer.finish().unwrap();
             assert_eq!(fs::read_to_string(&kept.path).unwrap(), content);
             assert_eq!(kept.sha256, agent_types::rom::sha256(content.as_bytes()));
             assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
     }
 
@@ -130,7 +140,7 @@ mod tests {
     fn what_somebody_changes_while_it_is_written_gets_no_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kept");
-        let mut writer = Writer::create(&path).unwrap();
+        let mut writer = Writer::create(&path, 0o600).unwrap();
         writer.append(b"old").unwrap();
         fs::write(directory.path().join("kept.part"), b"OLD").unwrap();
         let error = writer.finish().unwrap_err().to_string();

@@ -62,7 +62,8 @@ pub enum Error {
     NoBackup(PathBuf),
 }
 
-/// A backup that is being written; nothing has that name before it is complete.
+/// A backup that is being written; nothing has that name before it is complete. What is on a disk is
+/// for its owner only.
 #[derive(Debug)]
 pub struct Writer(kept::Writer);
 
@@ -74,7 +75,7 @@ impl Writer {
     pub fn create(path: &Path, header: &Header) -> Result<Self, Error> {
         let line =
             serde_json::to_string(header).map_err(|error| io_error("write", path)(error.into()))?;
-        let mut file = kept::Writer::create(path)?;
+        let mut file = kept::Writer::create(path, 0o600)?;
         file.append(format!("{line}\n").as_bytes())?;
         Ok(Self(file))
     }
