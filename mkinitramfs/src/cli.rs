@@ -129,7 +129,7 @@ struct KernelArgs {
 
 #[derive(Debug, Args)]
 struct FragmentsArg {
-    /// The directory of kernel profiles and fragments
+    /// The directory of kernel profiles, fragments and patches
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernel-config"))]
     kernel_config: PathBuf,
 }

@@ -208,6 +208,7 @@ impl Kernel {
         let mut progress = Progress::start(known.unwrap_or(FIRST_ESTIMATE));
         configure(&make, &profile.requests, &mut progress)?;
         make.run(&["bzImage"], &mut progress)?;
+        patch::check(&profile.patches, &source.directory, &make.build)?;
         let (steps, took) = progress.finish();
         eprintln!("kernel: built in {} ({steps} steps)", minutes(took));
         // A relink is no measure for a whole build.

@@ -122,6 +122,8 @@ fn temporary(directory: &Path, contents: &[u8], mode: u32) -> io::Result<NamedTe
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(directory)?;
     file.write_all(contents)?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    // A name may reach the disk before what it names.
+    file.as_file().sync_data()?;
     Ok(file)
 }
 

@@ -52,6 +52,39 @@ fn the_same_ramdisk_gives_the_same_image_whatever_was_packed_before() {
 }
 
 #[test]
+fn what_a_patch_of_the_profile_changes_lies_where_the_kernel_is_built() {
+    let build = vm_kernel(0).build_directory();
+    let changed = fs::read_to_string(build.join("kernel/kexec_file.c")).unwrap();
+    assert!(changed.contains("if (image->type != KEXEC_TYPE_CRASH)\n\t\t\tcontinue;"));
+}
+
+#[test]
+fn a_patch_that_does_not_apply_builds_no_kernel_and_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = Source::ready(None, &Cache::from_environment()).unwrap().directory;
+    let profile: PathBuf = directory.path().join("small.profile");
+    fs::write(&profile, "other.patch\n").unwrap();
+    let diff = "--- a/kernel/fork.c\n+++ b/kernel/fork.c\n@@ -1,1 +1,1 @@\n-another\n+new\n";
+    fs::write(directory.path().join("other.patch"), diff).unwrap();
+    let request = Request {
+        profile,
+        fragments: vec![],
+        source: Some(source.clone()),
+        initramfs_bytes: 0,
+        date: 0,
+    };
+    let cache = Cache::at(directory.path().join("cache"));
+    let error = anyhow::Error::from(Kernel::ready(&request, &cache).unwrap_err());
+    let expected = format!(
+        "cannot change the kernel's source: cannot apply other.patch to {}: adapt the patch, or \
+         take its line out of the profile:\npatching file kernel/fork.c\nHunk #1 FAILED at 1.\n",
+        source.display()
+    );
+    let error = format!("{error:#}");
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[test]
 fn an_option_that_kconfig_drops_is_an_error_that_names_it() {
     let directory = tempfile::tempdir().unwrap();
     let source = Source::ready(None, &Cache::from_environment()).unwrap().directory;

@@ -1,15 +1,16 @@
 //! Changes to the kernel's source that leave the source as it is.
 //!
-//! Kbuild looks for a `.c` file in the build directory first and in the source after that. So the
-//! files that a patch changes are put, changed, into the build directory; the source may be a tree
-//! that others build from, too. Headers are looked for in the source first: a patch of one would do
-//! nothing, and is refused.
+//! Where Kbuild makes `X.o` of `X.c` it looks for that in the build directory first and in the source
+//! after that. So the files that a patch changes are put, changed, into the build directory; the
+//! source may be a tree that others build from, too. Whatever else uses a source file looks in the
+//! source first. So patches change `.c` files only, and when the kernel is built, [`check`] makes
+//! sure that each was compiled as changed, and nowhere as it was.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use super::file::{FileError, cannot};
 use super::make::program;
@@ -33,7 +34,7 @@ pub enum Error {
     },
     /// The source is another one than the patch was made for.
     #[error(
-        "cannot apply {name} to {}: {message}; adapt the patch, or take its line out of the profile",
+        "cannot apply {name} to {}: adapt the patch, or take its line out of the profile:\n{message}",
         source_tree.display()
     )]
     DoesNotApply {
@@ -41,8 +42,18 @@ pub enum Error {
         name: String,
         /// The kernel's source.
         source_tree: PathBuf,
-        /// What `patch` said last.
+        /// What `patch` said.
         message: String,
+    },
+    /// The change is not, or not everywhere, in the kernel.
+    #[error(
+        "cannot change {} with a patch: in this kernel it is {how}", file.display()
+    )]
+    NoEffect {
+        /// What was to be changed.
+        file: PathBuf,
+        /// What the build did with it.
+        how: &'static str,
     },
 }
 
@@ -86,21 +97,34 @@ impl Patch {
         &self.text
     }
 
+    /// Changes `tree`, which then has the files of `source_tree` that this patch names.
     fn apply(&self, tree: &Path, source_tree: &Path) -> Result<(), Error> {
-        let output = self.run_patch(tree).map_err(cannot("run patch in", tree))?;
-        if output.status.success() {
-            return Ok(());
+        let does_not_apply = |message: String| {
+            let (name, source_tree) = (self.name.clone(), source_tree.to_owned());
+            Error::DoesNotApply { name, source_tree, message }
+        };
+        for file in self.files.iter().filter(|file| !tree.join(file).exists()) {
+            let from = source_tree.join(file);
+            if !from.is_file() {
+                return Err(does_not_apply(format!("there is no {}", file.display())));
+            }
+            copy(&from, &tree.join(file))?;
         }
-        let said = String::from_utf8_lossy(&output.stdout);
-        let message = said.lines().last().unwrap_or("patch says nothing").to_owned();
-        let source_tree = source_tree.to_owned();
-        Err(Error::DoesNotApply { name: self.name.clone(), source_tree, message })
+        let output = self.run_patch(tree).map_err(cannot("run patch in", tree))?;
+        if output.status.success() { Ok(()) } else { Err(does_not_apply(words(&output))) }
     }
 
     /// Line numbers may differ from the diff's; the lines around a change may not.
-    fn run_patch(&self, tree: &Path) -> std::io::Result<std::process::Output> {
+    fn run_patch(&self, tree: &Path) -> io::Result<Output> {
         let mut patch = program("patch")
-            .args(["--strip=1", "--batch", "--forward", "--fuzz=0", "--reject-file=-"])
+            .args([
+                "--strip=1",
+                "--batch",
+                "--forward",
+                "--fuzz=0",
+                "--reject-file=-",
+                "--no-backup-if-mismatch",
+            ])
             .arg("--directory")
             .arg(tree)
             .stdin(Stdio::piped())
@@ -115,23 +139,118 @@ impl Patch {
     }
 }
 
+/// All that a program said.
+fn words(output: &Output) -> String {
+    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&said).trim_end().to_owned()
+}
+
 /// Puts what the patches change of `source` into `build`. What is there already keeps its time, so that
 /// make has nothing to do.
 pub(super) fn lay_over(patches: &[Patch], source: &Path, build: &Path) -> Result<(), Error> {
-    let files: BTreeSet<&PathBuf> = patches.iter().flat_map(|patch| &patch.files).collect();
-    let changed = tempfile::tempdir_in(build).map_err(cannot("create a directory in", build))?;
-    for file in &files {
-        copy(&source.join(file), &changed.path().join(file))?;
+    let changed = build.join("patched");
+    remove_tree(&changed)?;
+    let laid = changed_files(patches, source, &changed).and_then(|files| {
+        files.iter().try_for_each(|file| lay(&changed.join(file), &build.join(file)))
+    });
+    remove_tree(&changed)?;
+    laid
+}
+
+/// Makes the changed files in `tree`, and names them.
+fn changed_files(
+    patches: &[Patch],
+    source: &Path,
+    tree: &Path,
+) -> Result<BTreeSet<PathBuf>, Error> {
+    fs::create_dir(tree).map_err(cannot("create", tree))?;
+    let mut expected = BTreeSet::new();
+    for patch in patches {
+        patch.apply(tree, source)?;
+        expected.extend(patch.files.iter().cloned());
+        // A diff can do more than we understand: make, remove and rename files.
+        let found = files_below(tree).map_err(cannot("read", tree))?;
+        let found = found.iter().filter_map(|file| file.strip_prefix(tree).ok());
+        let found: BTreeSet<PathBuf> = found.map(Path::to_owned).collect();
+        if let Some(other) = found.symmetric_difference(&expected).next() {
+            let (name, file) = (patch.name.clone(), other.display().to_string());
+            return Err(Error::Unpatchable { name, file });
+        }
     }
-    patches.iter().try_for_each(|patch| patch.apply(changed.path(), source))?;
-    for file in &files {
-        let (from, to) = (changed.path().join(file), build.join(file));
-        let is_there = fs::read(&to).ok() == Some(fs::read(&from).map_err(cannot("read", &from))?);
-        if !is_there {
-            copy(&from, &to)?;
+    Ok(expected)
+}
+
+fn lay(from: &Path, to: &Path) -> Result<(), Error> {
+    let is_there = fs::read(to).ok() == Some(fs::read(from).map_err(cannot("read", from))?);
+    if is_there { Ok(()) } else { copy(from, to) }
+}
+
+/// Makes sure that a built kernel has what the patches change: beside each object Kbuild leaves a note
+/// of the files that it was made of.
+pub(super) fn check(patches: &[Patch], source: &Path, build: &Path) -> Result<(), Error> {
+    let files: BTreeSet<&PathBuf> = patches.iter().flat_map(|patch| &patch.files).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let notes = files_below(build).map_err(cannot("read", build))?;
+    let notes: Vec<String> = notes
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cmd"))
+        .map(|path| fs::read_to_string(path).map_err(cannot("read", path)))
+        .collect::<Result<_, _>>()?;
+    for file in files {
+        let no_effect = |how| Err(Error::NoEffect { file: file.clone(), how });
+        if notes.iter().any(|note| names(note, &source.join(file))) {
+            return no_effect("also, or only, used as it is in the source");
+        }
+        let object = file.with_extension("o");
+        let compiled = format!("source_{} := {}\n", object.display(), file.display());
+        if !notes.iter().any(|note| note.contains(&compiled)) {
+            return no_effect("not compiled");
         }
     }
     Ok(())
+}
+
+/// Whether a note names this file, perhaps by a way round such as `compressed/../string.c`.
+fn names(note: &str, file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    note.split([' ', '\n', ')'])
+        .filter(|word| word.ends_with(&*name))
+        .any(|word| straightened(Path::new(word)) == file)
+}
+
+fn straightened(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut straight, part| {
+        if part == Component::ParentDir {
+            straight.pop();
+        } else {
+            straight.push(part);
+        }
+        straight
+    })
+}
+
+fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files.extend(files_below(&entry.path())?);
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+fn remove_tree(tree: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(tree) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(cannot("remove", tree)(error).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
@@ -218,6 +337,57 @@ mod tests {
             let begin = format!("cannot apply some.patch to {}: ", source.display());
             assert!(error.to_string().starts_with(&begin), "{error}");
             assert_eq!(fs::read_dir(&build).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn what_patch_says_of_a_diff_that_cannot_be_applied_is_shown() {
+        for (text, expected) in [
+            (DIFF.replace("-two", "-zwei"), "Hunk #1 FAILED at 1."),
+            (DIFF.replace(" three", "three"), "malformed patch at line"),
+            (DIFF[..DIFF.find("@@").unwrap()].to_owned(), "Only garbage was found"),
+            (DIFF.replace("fork", "spoon"), "there is no kernel/spoon.c"),
+        ] {
+            let (_directory, source, build) = trees(SOURCE);
+            let error = lay_over(&[patch(&text).unwrap()], &source, &build).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_diff_that_does_more_than_change_c_files_is_refused() {
+        let new_header = "--- /dev/null\n+++ new/kernel/fork.h\n@@ -0,0 +1,1 @@\n+int x;\n";
+        let removal = "--- a/kernel/fork.c\n+++ /dev/null\n@@ -1,3 +0,0 @@\n-one\n-zwei\n-three\n";
+        for (more, file) in [(new_header, "kernel/fork.h"), (removal, "kernel/fork.c")] {
+            let (_directory, source, build) = trees(SOURCE);
+            let patch = patch(&format!("{DIFF}{more}")).unwrap();
+            match lay_over(&[patch], &source, &build) {
+                Err(Error::Unpatchable { file: refused, .. }) => assert_eq!(refused, file),
+                other => panic!("expected {file} to be refused, got {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_that_is_not_everywhere_in_the_kernel_is_an_error() {
+        let own = "source_kernel/fork.o := kernel/fork.c\n";
+        for (note, how) in [
+            (own, None),
+            ("", Some("not compiled")),
+            ("source_kernel/fork.o := SOURCE/kernel/fork.c\n", Some("used as it is")),
+            ("deps_x.o := \\\n  SOURCE/kernel/sched/../fork.c \\\n", Some("used as it is")),
+            ("deps_x.o := \\\n  SOURCE/other/kernel/fork.c \\\n", Some("not compiled")),
+        ] {
+            let (_directory, source, build) = trees(SOURCE);
+            fs::create_dir(build.join("kernel")).unwrap();
+            let note = note.replace("SOURCE", &source.display().to_string());
+            fs::write(build.join("kernel/.fork.o.cmd"), &note).unwrap();
+            // What has no patch is nobody's business.
+            fs::write(build.join(".exit.o.cmd"), "source_kernel/exit.o := x/exit.c\n").unwrap();
+            let result = check(&[patch(DIFF).unwrap()], &source, &build);
+            let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(how.unwrap_or_default()), "{note}: {error}");
+            assert_eq!(error.is_empty(), how.is_none(), "{note}: {error}");
         }
     }
 
