@@ -20,7 +20,8 @@ const IMAGE_BYTES: usize = 8 << 20;
 /// The first sector of the partition.
 const PARTITION: usize = 2048;
 const PARTITION_SECTORS: usize = 4096;
-const SECTOR_BYTES: usize = 512;
+/// How the stick counts.
+pub const SECTOR_BYTES: usize = 512;
 /// The state of QEMU's blkdebug, counted up at each flush, in which the body is written.
 const BODY_STATE: usize = 4;
 /// So often the kernel tries to write a sector.
