@@ -3,7 +3,7 @@
 //! Where Kbuild makes `X.o` of `X.c` it looks for that in the build directory first and in the source
 //! after that. So the files that a patch changes are put, changed, into the build directory; the
 //! source may be a tree that others build from, too. Whatever else uses a source file looks in the
-//! source first. So patches change `.c` files only, and when the kernel is built, [`check`] makes
+//! source first. So patches change `.c` files only, and when the kernel is built, `check` makes
 //! sure that each was compiled as changed, and nowhere as it was.
 
 use std::collections::BTreeSet;
