@@ -10,6 +10,7 @@ pub mod cache;
 pub mod config;
 pub mod file;
 pub mod make;
+mod notes;
 mod pack;
 pub mod patch;
 pub mod profile;
@@ -196,9 +197,9 @@ impl Kernel {
     ) -> Result<(), Error> {
         let build = self.build_directory();
         fs::create_dir_all(&build).map_err(cannot("create", &build))?;
-        remove_if_there(&self.mark())?;
+        file::remove_file(&self.mark())?;
         let log = self.directory.join("log");
-        remove_if_there(&log)?;
+        file::remove_file(&log)?;
         make_slot(&build.join(SLOT_FILE), slot_bytes)?;
         patch::lay_over(&profile.patches, &source.directory, &build)?;
         let make = Make { source: source.directory.clone(), build, log, timestamp };
@@ -237,7 +238,7 @@ fn configure(make: &Make, requests: &Requests, progress: &mut Progress) -> Resul
     // Writing `.config` anew makes the build check every object: only when it is needed.
     let is_same = fs::read_to_string(&wanted).is_ok_and(|known| known == text);
     if !(is_same && configuration.is_file()) {
-        remove_if_there(&wanted)?;
+        file::remove_file(&wanted)?;
         let merged = make.build.join("merged.config");
         fs::write(&merged, &text).map_err(cannot("write", &merged))?;
         let all = format!("KCONFIG_ALLCONFIG={}", merged.display());
@@ -260,15 +261,6 @@ fn make_slot(path: &Path, bytes: usize) -> Result<(), Error> {
         return Ok(());
     }
     Ok(fs::write(path, vec![0; bytes]).map_err(cannot("write", path))?)
-}
-
-fn remove_if_there(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(cannot("remove", path)(error).into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Compiler and linker, as the kernel's banner names them.

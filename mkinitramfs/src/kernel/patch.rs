@@ -12,8 +12,9 @@ use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use super::file::{FileError, cannot};
+use super::file::{FileError, cannot, files_below, remove_tree};
 use super::make::program;
+use super::notes::Notes;
 
 /// Why a patch is not in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +170,7 @@ fn changed_files(
         patch.apply(tree, source)?;
         expected.extend(patch.files.iter().cloned());
         // A diff can do more than we understand: make, remove and rename files.
-        let found = files_below(tree).map_err(cannot("read", tree))?;
+        let found = files_below(tree)?;
         let found = found.iter().filter_map(|file| file.strip_prefix(tree).ok());
         let found: BTreeSet<PathBuf> = found.map(Path::to_owned).collect();
         if let Some(other) = found.symmetric_difference(&expected).next() {
@@ -185,72 +186,23 @@ fn lay(from: &Path, to: &Path) -> Result<(), Error> {
     if is_there { Ok(()) } else { copy(from, to) }
 }
 
-/// Makes sure that a built kernel has what the patches change: beside each object Kbuild leaves a note
-/// of the files that it was made of.
+/// Makes sure that a built kernel has what the patches change.
 pub(super) fn check(patches: &[Patch], source: &Path, build: &Path) -> Result<(), Error> {
     let files: BTreeSet<&PathBuf> = patches.iter().flat_map(|patch| &patch.files).collect();
     if files.is_empty() {
         return Ok(());
     }
-    let notes = files_below(build).map_err(cannot("read", build))?;
-    let notes: Vec<String> = notes
-        .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "cmd"))
-        .map(|path| fs::read_to_string(path).map_err(cannot("read", path)))
-        .collect::<Result<_, _>>()?;
+    let notes = Notes::read(build)?;
     for file in files {
         let no_effect = |how| Err(Error::NoEffect { file: file.clone(), how });
-        if notes.iter().any(|note| names(note, &source.join(file))) {
+        if notes.name(&source.join(file)) {
             return no_effect("also, or only, used as it is in the source");
         }
-        let object = file.with_extension("o");
-        let compiled = format!("source_{} := {}\n", object.display(), file.display());
-        if !notes.iter().any(|note| note.contains(&compiled)) {
+        if !notes.say_compiled(file) {
             return no_effect("not compiled");
         }
     }
     Ok(())
-}
-
-/// Whether a note names this file, perhaps by a way round such as `compressed/../string.c`.
-fn names(note: &str, file: &Path) -> bool {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    note.split([' ', '\n', ')'])
-        .filter(|word| word.ends_with(&*name))
-        .any(|word| straightened(Path::new(word)) == file)
-}
-
-fn straightened(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut straight, part| {
-        if part == Component::ParentDir {
-            straight.pop();
-        } else {
-            straight.push(part);
-        }
-        straight
-    })
-}
-
-fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(files_below(&entry.path())?);
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(files)
-}
-
-fn remove_tree(tree: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(tree) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(cannot("remove", tree)(error).into())
-        }
-        _ => Ok(()),
-    }
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
