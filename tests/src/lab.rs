@@ -27,6 +27,12 @@ pub const HOST: &str = "192.168.0.1";
 /// The name that the lab's DNS has for it.
 pub const HOST_NAME: &str = "boot.lab.test";
 
+/// The lab's own address in IPv6, for the same.
+pub const HOST_IPV6: &str = "fd00::1";
+
+/// The name that the lab's DNS has for that, and for no IPv4 address.
+pub const HOST_IPV6_NAME: &str = "boot6.lab.test";
+
 /// The address that DHCP gives to the machine, which no static default says by chance.
 pub const GUEST: &str = "192.168.0.77";
 
@@ -91,6 +97,7 @@ impl Lab {
             "link add br0 type bridge",
             "link set br0 up",
             "address add 192.168.0.1/24 dev br0",
+            "address add fd00::1/64 dev br0 nodad",
             "tuntap add tap0 mode tap",
             "link set tap0 master br0 up",
         ] {
@@ -106,12 +113,19 @@ impl Lab {
 
     /// A boot server in this network, at [`HOST`] and [`HOST_NAME`].
     pub fn server(&self, authority: &Authority, presents: Presented) -> anyhow::Result<BootServer> {
-        BootServer::start(&ServerSetup {
-            listen: HOST.parse::<IpAddr>()?,
-            known_as: HOST_NAME.to_owned(),
-            authority,
-            presents,
-        })
+        self.server_at(HOST, HOST_NAME, authority, presents)
+    }
+
+    /// A boot server at another address of this network, which machines know by this name.
+    pub fn server_at(
+        &self,
+        listen: &str,
+        known_as: &str,
+        authority: &Authority,
+        presents: Presented,
+    ) -> anyhow::Result<BootServer> {
+        let (listen, known_as) = (listen.parse::<IpAddr>()?, known_as.to_owned());
+        BootServer::start(&ServerSetup { listen, known_as, authority, presents })
     }
 
     /// Where a machine's card is plugged in.
@@ -163,6 +177,7 @@ fn start_dnsmasq(directory: &Path, dhcp: Dhcp) -> anyhow::Result<Child> {
         .args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
         .args(["--interface=br0", "--bind-interfaces", "--log-queries"])
         .arg(format!("--address=/{HOST_NAME}/{HOST}"))
+        .arg(format!("--host-record={HOST_IPV6_NAME},{HOST_IPV6}"))
         .arg(format!("--dhcp-leasefile={}", directory.join("leases").display()));
     if dhcp == Dhcp::On {
         dnsmasq

@@ -11,7 +11,7 @@ mod http;
 mod listen;
 mod log;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -52,7 +52,8 @@ impl BootServer {
     pub fn start(setup: &ServerSetup<'_>) -> anyhow::Result<Self> {
         let tls = setup.authority.server_config(&setup.known_as, setup.presents)?;
         let (listeners, ports) = listen::bind(setup.listen)?;
-        let state = Arc::new(State::new(format!("https://{}:{}", setup.known_as, ports.https)));
+        let known_as = in_a_url(&setup.known_as);
+        let state = Arc::new(State::new(format!("https://{known_as}:{}", ports.https)));
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("boot-server".to_owned()).spawn({
             let state = Arc::clone(&state);
@@ -63,7 +64,7 @@ impl BootServer {
             }
         });
         let thread = Some(thread.context("cannot start the server's thread")?);
-        Ok(Self { state, known_as: setup.known_as.clone(), ports, stop, thread })
+        Ok(Self { state, known_as, ports, stop, thread })
     }
 
     /// A server for guests behind QEMU's user network, where it is `192.168.0.1`.
@@ -206,6 +207,14 @@ impl State {
             (Some(_), _) => Response::new(405, "only GET, HEAD and POST\n"),
             (None, _) => Response::new(404, "not found\n"),
         }
+    }
+}
+
+/// An IPv6 address is in brackets there (RFC 3986, section 3.2.2).
+fn in_a_url(host: &str) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => host.to_owned(),
     }
 }
 

@@ -19,6 +19,7 @@ mod flash_rom_boot;
 mod flash_session;
 mod flash_without_chip;
 mod init_signals;
+mod ipv6;
 mod ipxe_chain;
 mod kexec;
 mod keys;
