@@ -28,19 +28,25 @@ use crate::pid1::Pid1;
 use crate::report::{self, Outcome, Report};
 use crate::rescue;
 use crate::resolve::{self, AddKargs, Resolved};
-use crate::retry::Transient;
+use crate::retry::{Backoff, Transient, Tries};
 use crate::sys::Linux;
 use crate::update;
 use crate::verify::Verified;
-use crate::watch::Watch;
+use crate::watch::{MARGIN, Watch};
 use crate::wishes::Wishes;
 
 /// Three documents that each take their whole time.
 const DOCUMENTS_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// One request that takes its whole time.
 const REPORT_LIMIT: Duration = Duration::from_secs(11 * 60);
-/// What PID 1 waits longer than we do ourselves.
-const MARGIN: Duration = Duration::from_secs(60);
+/// For the report of an attempt that another one follows, with its own report.
+const ONE_TRY: Backoff = Backoff { deadline: Duration::ZERO, ..LAST_REPORT };
+/// A port behind spanning tree passes nothing for 30 s after a card has been reset.
+const LAST_REPORT: Backoff = Backoff {
+    first: Duration::from_secs(2),
+    longest: Duration::from_secs(16),
+    deadline: Duration::from_secs(60),
+};
 
 /// Whether anything is done, or only shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +129,19 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// Whether neither another attempt nor a restart may follow.
+    pub(crate) fn needs_operator(&self) -> bool {
+        self.result.as_ref().is_err_and(Error::needs_operator)
+    }
+
+    /// Whether the server has only this report to learn it from.
+    fn report_tries(&self) -> Backoff {
+        match &self.result {
+            Err(error) if error.is_transient() => ONE_TRY,
+            _ => LAST_REPORT,
+        }
+    }
+
     fn outcome(&self) -> Outcome {
         match &self.result {
             Ok(()) => Outcome::Success,
@@ -139,7 +158,8 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
         let mut state = nextboot::debug_config_without_document(kargs);
         let result = self.follow_document(kargs, &mut state).await;
         self.watch.board.plan(&state);
-        if result.is_err() && self.wishes.is_new_attempt_wanted() {
+        let is_given_up = result.as_ref().is_err_and(|error| !error.needs_operator());
+        if is_given_up && self.wishes.is_new_attempt_wanted() {
             return Ended { result: Err(Error::NewAttempt), state };
         }
         let ended = Ended { result, state };
@@ -154,7 +174,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     /// Reports how it went. The network may have been lost meanwhile, and must be there again.
     pub(crate) async fn report(&self, kargs: &Kargs, ended: &Ended) {
         if !matches!(ended.result, Err(Error::NewAttempt)) {
-            self.send_report(kargs, &ended.outcome(), &ended.state).await;
+            self.send_report(kargs, ended).await;
         }
     }
 
@@ -283,22 +303,27 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     }
 
     /// The boot matters more than the report: one that does not arrive is a warning.
-    async fn send_report(&self, kargs: &Kargs, outcome: &Outcome, state: &str) {
-        let url = kargs.get(self.report);
+    async fn send_report(&self, kargs: &Kargs, ended: &Ended) {
+        let (url, outcome) = (kargs.get(self.report), ended.outcome());
         if self.mode == Mode::DryRun {
             log::info!("Report: {outcome} (not sent: this is a dry run)");
             return;
         }
-        self.watch.step("report", REPORT_LIMIT + MARGIN);
         let introduction = rescue::introduction();
         let report = Report {
-            outcome,
-            debug_config: state,
+            outcome: &outcome,
+            debug_config: &ended.state,
             evidence: self.evidence,
             introduction: &introduction,
         };
-        if let Err(error) = report::send(self.fetch, self.report, url, &report).await {
-            log::warn!("{}", Chain(&error));
+        let mut tries = Tries::new(self.clock, ended.report_tries());
+        loop {
+            self.watch.step("report", REPORT_LIMIT + MARGIN);
+            let sent = report::send(self.fetch, self.report, url, &report).await;
+            let Err(error) = sent else { return };
+            if let Err(error) = tries.pause_after("report", error).await {
+                return log::warn!("{}", Chain(&error));
+            }
         }
     }
 

@@ -1,9 +1,12 @@
 //! The role *boot*: network, clock, boot document, files, commands; again, until one attempt works.
 //!
-//! PID 1 starts it and starts it again if it dies. It announces every step with the time by which it
-//! will speak again, and never reboots: its exit code says what PID 1 is to do. The usual end is
-//! none of them: a command has loaded the next kernel, and PID 1 enters it.
+//! PID 1 starts it, and starts it again if it dies before it is through. It announces every step
+//! with the time by which it will speak again, and never reboots: its exit code says what PID 1 is to
+//! do. The usual end is none of them: a command, the role *kexec*, has loaded the next kernel and
+//! tells PID 1 to enter it. Where the command line asks for a new ROM or a disk image
+//! ([`crate::update`]), the boot document is our own, and its command is `/sbin/flasher`.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -39,10 +42,11 @@ use crate::tls::{self, PACKED_ROOTS};
 use crate::uplink::Uplink;
 use crate::utc::Utc;
 use crate::wallclock;
-use crate::watch::Watch;
+use crate::watch::{MARGIN, Watch};
 use crate::wishes::{WISHES, Wishes};
 
-/// The original client gives up, and restarts the machine, after the same time.
+/// For a network, and again for the attempts with it. The original client gives up, and restarts the
+/// machine, after the same time.
 const ATTEMPTS: Backoff = Backoff {
     first: Duration::from_secs(10),
     longest: Duration::from_secs(60),
@@ -50,8 +54,8 @@ const ATTEMPTS: Backoff = Backoff {
 };
 /// Waiting for the network says something every 10 s.
 const NETWORK_LIMIT: Duration = Duration::from_secs(60);
-/// What PID 1 waits longer than we do ourselves.
-const MARGIN: Duration = Duration::from_secs(60);
+/// Between tries to get a network that only operators need.
+const NETWORK_PAUSE: Duration = Duration::from_secs(60);
 const CMDLINE: &str = "/proc/cmdline";
 
 impl Transient for network::Error {
@@ -103,12 +107,13 @@ async fn boot(operators: &Operators<'_>) -> anyhow::Result<BootExit> {
     let evidence = Evidence::of_this_machine();
     let mut uplink = Uplink::default();
     loop {
-        let cmdline = cmdline::replace(&given, &operators.wishes.begin_attempt());
+        operators.watch.begin_anew();
+        let cmdline = cmdline::replace(&given, &operators.wishes.begin_anew());
         let params = BootParams::parse(&cmdline);
         warn_of_contradictions(&cmdline, &params);
         let boot = Boot { params: &params, version: &version, operators, evidence: &evidence };
         if let Course::Ended(exit) = boot.run(&mut uplink).await {
-            operators.watch.board.step(phase(exit));
+            operators.watch.board.over(exit);
             return Ok(exit);
         }
         log::info!("beginning anew, as the operator wishes");
@@ -129,22 +134,6 @@ enum Course {
     Anew,
 }
 
-/// What operators read when the boot role has ended.
-fn phase(exit: BootExit) -> &'static str {
-    match exit {
-        BootExit::Done => "done",
-        BootExit::GaveUp => state::GAVE_UP,
-        BootExit::NothingToDo => "nothing to do",
-        BootExit::NeedsOperator => "needs an operator",
-        BootExit::Restart => "restarting",
-    }
-}
-
-/// Whether the machine is restarted, so that no lease is to be kept.
-fn leaves(exit: BootExit) -> bool {
-    matches!(exit, BootExit::GaveUp | BootExit::Restart)
-}
-
 /// One beginning, with one command line.
 struct Boot<'a> {
     params: &'a BootParams,
@@ -154,10 +143,12 @@ struct Boot<'a> {
 }
 
 impl Boot<'_> {
-    /// Follows the boot document; then stays if there is a DHCP lease to be kept, or if operators
-    /// still wait for their keys.
+    /// Follows the boot document; then stays if operators still wait for the network or for their
+    /// keys, or if there is a DHCP lease to be kept.
     async fn run(&self, uplink: &mut Uplink) -> Course {
-        if let Err(course) = self.bring_network_up(uplink).await {
+        if source(self.params, "").is_none() {
+            self.try_network(uplink).await;
+        } else if let Err(course) = self.bring_network_up(uplink).await {
             return course;
         }
         let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
@@ -166,7 +157,7 @@ impl Boot<'_> {
         let course = beside(keys.as_mut(), self.follow(&fetch, uplink)).await;
         let waits_for_keys = self.params.ssh_keys.is_some() && !keys.is_terminated();
         match course {
-            Course::Ended(exit) if !leaves(exit) && (uplink.is_leased() || waits_for_keys) => {
+            Course::Ended(exit) if uplink.is_down() || uplink.is_leased() || waits_for_keys => {
                 beside(keys, self.rest(exit, uplink)).await
             }
             course => course,
@@ -195,14 +186,42 @@ impl Boot<'_> {
         }
     }
 
-    /// Nothing is left to do but what operators may need.
+    /// Nothing is left to do but what operators may need, until they want more. A machine that is
+    /// going to restart does so meanwhile, unless it is held.
     async fn rest(&self, exit: BootExit, uplink: &mut Uplink) -> Course {
+        let Operators { watch, wishes, .. } = self.operators;
         if uplink.is_leased() {
             log::info!("renewing the DHCP lease while an operator may need it");
         }
-        self.operators.watch.over(exit, phase(exit));
-        uplink.keep_during(self.operators.wishes.until(Wishes::is_retry_wanted)).await;
+        watch.over(exit);
+        let gave_up = exit == BootExit::GaveUp;
+        let more_is_wanted =
+            |wishes: &Wishes| wishes.is_retry_wanted() || (gave_up && wishes.is_held());
+        tokio::select! {
+            () = wishes.until(more_is_wanted) => {}
+            never = self.keep_network(uplink) => match never {},
+        }
+        watch.begin_anew();
+        if !wishes.is_retry_wanted() {
+            hold::obey(wishes, watch, "a new beginning").await;
+        }
         Course::Anew
+    }
+
+    /// An operator may sit at the console, so it is quiet.
+    async fn keep_network(&self, uplink: &mut Uplink) -> Infallible {
+        let quietly = |word: &str| log::debug!("{word}");
+        let mut told = String::new();
+        while let Err(error) = uplink.ready(&self.params.network.config, &quietly).await {
+            let reason = Chain(&error).to_string();
+            if reason != told {
+                let seconds = NETWORK_PAUSE.as_secs();
+                log::warn!("{reason}; for operators this is tried every {seconds} s");
+                told = reason;
+            }
+            tokio::time::sleep(NETWORK_PAUSE).await;
+        }
+        uplink.keep_during(std::future::pending()).await
     }
 
     /// Tries until there is a network, or until the time for attempts is over.
@@ -210,18 +229,13 @@ impl Boot<'_> {
         let Operators { watch, wishes, .. } = self.operators;
         let clock = Pauses(wishes);
         let mut tries = Tries::new(&clock, ATTEMPTS);
-        let on_wait = |_: &str| watch.step("network", NETWORK_LIMIT);
         loop {
-            watch.step("network", NETWORK_LIMIT);
             let up = tokio::select! {
-                up = uplink.ready(&self.params.network.config, &on_wait) => up,
+                up = self.connect(uplink) => up,
                 () = wishes.until(Wishes::is_retry_wanted) => return Err(Course::Anew),
             };
             match up {
-                Ok(network) => {
-                    watch.board.network(&network.interface);
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(error) => {
                     watch.board.failed(&Chain(&error).to_string());
                     course(hold::pause(&mut tries, "network", error, self.operators).await)?;
@@ -230,14 +244,23 @@ impl Boot<'_> {
         }
     }
 
-    /// A command may have taken the card: a flasher that writes to it does. What was a boot attempt
-    /// has its end without a network, too.
-    async fn bring_network_back(&self, uplink: &mut Uplink) {
-        let on_wait = |_: &str| self.operators.watch.step("network", NETWORK_LIMIT);
-        self.operators.watch.step("network", NETWORK_LIMIT);
-        if let Err(error) = uplink.ready(&self.params.network.config, &on_wait).await {
-            log::warn!("the network is gone: {}", Chain(&error));
+    /// Once: what needs no network goes on without.
+    async fn try_network(&self, uplink: &mut Uplink) {
+        if let Err(error) = self.connect(uplink).await {
+            log::warn!("going on without a network: {}", Chain(&error));
         }
+    }
+
+    async fn connect(&self, uplink: &mut Uplink) -> Result<(), network::Error> {
+        let watch = self.operators.watch;
+        let on_wait = |word: &str| {
+            network::aloud(word);
+            watch.step("network", NETWORK_LIMIT);
+        };
+        watch.step("network", NETWORK_LIMIT);
+        let network = uplink.ready(&self.params.network.config, &on_wait).await?;
+        watch.board.network(&network.interface);
+        Ok(())
     }
 
     async fn follow_boot_document(
@@ -283,7 +306,12 @@ impl Boot<'_> {
             if let Err(attempt::Error::NewAttempt) = ended.result {
                 return Course::Anew;
             }
-            self.bring_network_back(uplink).await;
+            if ended.needs_operator() {
+                // PID 1 knows it before the driver of that card is asked for anything.
+                self.operators.watch.over(BootExit::NeedsOperator);
+            }
+            // A command may have taken the card: a flasher that writes to it does.
+            self.try_network(uplink).await;
             uplink.keep_during(attempt.report(&kargs, &ended)).await;
             let error = match ended.result {
                 Ok(()) if self.operators.wishes.is_retry_wanted() => return Course::Anew,
@@ -291,7 +319,9 @@ impl Boot<'_> {
                 Err(error) => error,
             };
             if error.needs_operator() {
-                log::error!("boot attempt: {}: giving up", Chain(&error));
+                log::error!("boot attempt: {}", Chain(&error));
+                // Whoever wished for another one did not know yet.
+                self.operators.wishes.forget_retry();
                 return Course::Ended(BootExit::NeedsOperator);
             }
             let pause = hold::pause(&mut tries, "boot attempt", error, self.operators);

@@ -5,7 +5,7 @@
 //! them; they are looked at in our own ramdisk only, as other systems collect them themselves, and
 //! are removed when a report with them has arrived.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -54,22 +54,29 @@ pub(crate) struct Evidence {
     log: PathBuf,
     /// None where it is not ours.
     pstore: Option<PathBuf>,
-    has_arrived: Cell<bool>,
+    /// Records of pstore that the report under way tells whole.
+    told: RefCell<Vec<PathBuf>>,
+    log_has_arrived: Cell<bool>,
 }
 
 impl Evidence {
     /// Those of this machine.
     pub(crate) fn of_this_machine() -> Self {
         let pstore = (Pid1::find() == Pid1::Ours).then(|| PSTORE.into());
-        Self { log: LOG.into(), pstore, has_arrived: Cell::new(false) }
+        Self::new(LOG.into(), pstore)
     }
 
-    /// Additional fields of a report, without secrets; none if a report with them has arrived.
+    fn new(log: PathBuf, pstore: Option<PathBuf>) -> Self {
+        Self { log, pstore, told: RefCell::default(), log_has_arrived: Cell::new(false) }
+    }
+
+    /// Additional fields of a report, without secrets and without what has arrived. Records that are
+    /// too many for one report go with the next one.
     pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
-        if self.has_arrived.get() {
-            return vec![];
-        }
-        let log = read_end(&self.log).unwrap_or_default();
+        let log = match self.log_has_arrived.get() {
+            true => String::new(),
+            false => read_end(&self.log).unwrap_or_default(),
+        };
         let fields = [("debug.previous_boot", log), ("debug.pstore", self.last_words())];
         let fields = fields.into_iter().filter(|(_, text)| !text.is_empty());
         fields.map(|(name, text)| (name, redact(&text))).collect()
@@ -77,20 +84,27 @@ impl Evidence {
 
     /// A report with these fields has arrived.
     pub(crate) fn arrived(&self) {
-        for record in self.records().iter().filter(|_| !self.has_arrived.get()) {
-            if let Err(error) = fs::remove_file(record) {
+        for record in self.told.take() {
+            if let Err(error) = fs::remove_file(&record) {
                 log::debug!("cannot remove {}: {error}", record.display());
             }
         }
-        self.has_arrived.set(true);
+        self.log_has_arrived.set(true);
     }
 
     fn last_words(&self) -> String {
-        let texts = self.records().into_iter().filter_map(|record| {
-            let name = record.file_name()?.to_string_lossy().into_owned();
-            Some(format!("{name}:\n{}\n", read_end(&record).ok()?))
-        });
-        end_of(&texts.collect::<String>(), LONGEST_BYTES).to_owned()
+        let (mut words, mut told) = (String::new(), vec![]);
+        for record in self.records() {
+            let name = record.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Ok(text) = read_end(&record) else { continue };
+            if !told.is_empty() && words.len() + text.len() > LONGEST_BYTES {
+                break;
+            }
+            words.push_str(&format!("{name}:\n{text}\n"));
+            told.push(record);
+        }
+        self.told.replace(told);
+        words
     }
 
     fn records(&self) -> Vec<PathBuf> {
@@ -118,7 +132,7 @@ mod tests {
 
     fn evidence(directory: &Path) -> Evidence {
         let pstore = Some(directory.join("pstore"));
-        Evidence { log: directory.join("log"), pstore, has_arrived: Cell::new(false) }
+        Evidence::new(directory.join("log"), pstore)
     }
 
     #[test]
@@ -139,6 +153,27 @@ mod tests {
         evidence.arrived();
         assert_eq!(evidence.fields(), []);
         assert_eq!(fs::read_dir(directory.path().join("pstore")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn records_that_no_report_has_told_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let evidence = evidence(directory.path());
+        let pstore = directory.path().join("pstore");
+        fs::create_dir(&pstore).unwrap();
+        for (name, length) in [("0", LONGEST_BYTES), ("1", 100), ("2", 100)] {
+            fs::write(pstore.join(name), "x".repeat(length)).unwrap();
+        }
+        for (first, count) in [("0:\n", 2), ("1:\n", 0)] {
+            let fields = evidence.fields();
+            assert!(fields[0].1.starts_with(first));
+            fs::write(pstore.join("late"), "").unwrap();
+            evidence.arrived();
+            let left = fs::read_dir(&pstore).unwrap().count();
+            assert_eq!(left, count + 1, "what came meanwhile stays, too");
+            fs::remove_file(pstore.join("late")).unwrap();
+        }
+        assert_eq!(evidence.fields(), []);
     }
 
     #[test]

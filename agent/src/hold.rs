@@ -10,11 +10,8 @@ use crate::clock::{Clock, Monotonic};
 use crate::retry::{Transient, Tries};
 use crate::screen::Consoles;
 use crate::status::Status;
-use crate::watch::{FOR_AN_OPERATOR, Watch};
+use crate::watch::{FOR_AN_OPERATOR, MARGIN, Watch};
 use crate::wishes::Wishes;
-
-/// What PID 1 waits longer than we do ourselves.
-const MARGIN: Duration = Duration::from_secs(60);
 
 /// What connects the boot role with operators.
 #[derive(Debug)]

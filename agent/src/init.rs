@@ -3,13 +3,25 @@
 //! It mounts the file systems, opens the console and the log, starts the roles, starts again what
 //! died, and leaves this kernel when it is told to. The kernel panics when PID 1 ends, so nothing
 //! here can fail: every error is a line in the log, and [`run`] does not return. What to do when
-//! is decided in [`crate::supervise`]; here it is done.
+//! is decided in [`crate::supervise`]; here it is done:
+//!
+//! | The boot role | PID 1 |
+//! |---|---|
+//! | has loaded a kernel: SIGRTMIN+6 comes | stops everything, turns the links off, enters it |
+//! | dies, or misses a deadline of its own and is killed | starts it again after 1, 2, 4, … 60 s |
+//! | gave up, or has written a ROM or a disk | restarts the machine in 10 s, unless it is held |
+//! | is through, has nothing to do, or needs an operator | stays |
+//!
+//! Operators get in by ssh, the role *rescue*, as soon as there is a key; where nobody can log in and
+//! the boot role is through or has failed five times, there is a shell on the console. Their command
+//! `stage2` writes wishes (hold, resume, retry, set) that the boot role obeys ([`crate::wishes`]).
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::{Child, ExitCode};
+use std::time::Duration;
 
 use agent_types::cmdline::Cmdline;
 use agent_types::params::SSH_KEYS;
@@ -30,13 +42,17 @@ use crate::sys::{self, Linux, Reboot, System};
 use crate::watch::{self, Announcements, ParseWordError, Word};
 use crate::wishes::{WISHES, Wishes};
 
+/// How often it is looked for the first key: nobody tells of one that an operator's command or a
+/// parameter set later has brought.
+const KEY_LOOK: Duration = Duration::from_secs(5);
+
 const CMDLINE: &str = "/proc/cmdline";
 const DEFAULT_HOSTNAME: &str = "default-net";
 
 /// Seconds that a panic stays on the screen before the kernel restarts the machine.
 const PANIC_TIMEOUT: &str = "10";
 
-/// The kernel never kills PID 1 for its memory; it would panic. A shell is dispensable.
+/// The kernel never kills PID 1 for its memory in any case. What it starts gets a score of its own.
 const OOM_SCORE_OF_INIT: i32 = -1000;
 
 /// Runs the machine.
@@ -110,6 +126,8 @@ impl Machine {
 
     fn wait(&self) {
         let limit = self.supervisor.wake_at().map(|at| at.saturating_sub(sys::uptime()));
+        let look = self.supervisor.waits_for_a_key().then_some(KEY_LOOK);
+        let limit = limit.into_iter().chain(look).min();
         self.signals.wait(self.announcements.as_ref().map(AsFd::as_fd), limit);
     }
 
@@ -236,7 +254,7 @@ fn console_shell() -> Shell {
     }
 }
 
-/// Rescue must outlive a boot role that takes too much memory.
+/// Rescue must outlive a boot role that takes too much memory, and a shell is dispensable.
 fn oom_score(role: Role) -> i32 {
     match role {
         Role::Rescue => 0,

@@ -24,6 +24,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 /// Some cards take seconds each to be turned off, and again for their drivers' shutdown.
 const DEPART_LIMIT: Duration = Duration::from_secs(30);
 
+/// The firmware may take a while.
+const FORCE_LIMIT: Duration = Duration::from_secs(10);
+
 const SYSRQ: &str = "/proc/sysrq-trigger";
 
 /// Leaves; returns only when that did not work, which has been logged.
@@ -32,19 +35,23 @@ pub(crate) fn leave(system: &mut impl System, signals: &Signals, way: Reboot) {
     let limit = if settle::is_needed() { DEPART_LIMIT + SETTLE_LIMIT } else { DEPART_LIMIT };
     let waited = wait_for_role(spawn::role("depart").arg(depart::name(way)), signals, limit);
     match (waited, way) {
-        (Ok(Waited::Gone), Reboot::Restart) => force(Force::Restart),
+        (Ok(Waited::Gone), Reboot::Restart) => force(signals, Force::Restart),
         (Ok(Waited::Gone), _) => {}
-        (Ok(Waited::StillThere), _) => leave_by_force(signals, way),
+        (Ok(Waited::StillThere), _) => leave_by_force(system, signals, way),
         (Err(error), _) => {
             log::warn!("cannot start the depart role: {error}: going without turning links off");
-            let Err(error) = system.reboot(way);
-            log::error!("cannot leave this kernel: {error}");
+            leave_at_once(system, way);
         }
     }
 }
 
+fn leave_at_once(system: &mut impl System, way: Reboot) {
+    let Err(error) = system.reboot(way);
+    log::error!("cannot leave this kernel: {error}");
+}
+
 /// A card whose driver hangs may still write into this memory, so nothing else is entered in it.
-fn leave_by_force(signals: &Signals, way: Reboot) {
+fn leave_by_force(system: &mut impl System, signals: &Signals, way: Reboot) {
     let seconds = DEPART_LIMIT.as_secs();
     log::error!("a driver or a disk holds this kernel for {seconds} s: leaving it by force");
     if settle::is_needed() {
@@ -55,9 +62,13 @@ fn leave_by_force(signals: &Signals, way: Reboot) {
         }
     }
     match way {
-        Reboot::Kexec | Reboot::Restart => force(Force::Restart),
-        Reboot::PowerOff => force(Force::PowerOff),
-        Reboot::Halt => log::error!("the machine stays as it is, with nothing running"),
+        Reboot::Kexec | Reboot::Restart => force(signals, Force::Restart),
+        Reboot::PowerOff => force(signals, Force::PowerOff),
+        // Waiting for the same driver is a halt, too.
+        Reboot::Halt => {
+            log::error!("the machine is halted, though a driver still holds it");
+            leave_at_once(system, way);
+        }
     }
 }
 
@@ -140,12 +151,23 @@ enum Force {
     PowerOff,
 }
 
-fn force(what: Force) {
+/// A worker of the kernel turns the power off, a little later.
+fn force(signals: &Signals, what: Force) {
     let key = match what {
         Force::Restart => "b",
         Force::PowerOff => "o",
     };
-    if let Err(error) = fs::write(SYSRQ, key) {
-        log::error!("cannot leave this kernel through {SYSRQ}: {error}");
+    match fs::write(SYSRQ, key) {
+        Ok(()) => outlive(signals, FORCE_LIMIT),
+        Err(error) => log::error!("cannot leave this kernel through {SYSRQ}: {error}"),
     }
+}
+
+fn outlive(signals: &Signals, limit: Duration) {
+    let deadline = sys::uptime() + limit;
+    while let Some(left) = deadline.checked_sub(sys::uptime()).filter(|left| !left.is_zero()) {
+        signals.wait(None, Some(left));
+        signals.received().for_each(|received| log::debug!("ignoring {received}"));
+    }
+    log::error!("the kernel is still here after {} s", limit.as_secs());
 }

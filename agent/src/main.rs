@@ -77,20 +77,47 @@ use crate::pid1::Pid1;
 struct Role {
     name: &'static str,
     about: &'static str,
+    caller: Caller,
     run: fn(&[String]) -> ExitCode,
 }
 
+/// Who becomes a role.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Whoever likes; `--help` tells how.
+    Anybody,
+    /// The kernel.
+    Kernel,
+    /// PID 1 of our own ramdisk: what the role does to a machine is meant for that.
+    Init,
+    /// A program of our own.
+    Flasher,
+}
+
+use Caller::{Anybody, Flasher, Init, Kernel};
+
+impl Role {
+    const fn new(
+        name: &'static str,
+        caller: Caller,
+        run: fn(&[String]) -> ExitCode,
+        about: &'static str,
+    ) -> Self {
+        Self { name, about, caller, run }
+    }
+}
+
 const ROLES: &[Role] = &[
-    Role { name: "init", about: "PID 1: starts the others and leaves the kernel", run: init::run },
-    Role { name: "boot", about: "network, boot document, files, commands", run: boot::run },
-    Role { name: "stage2", about: "what an operator sees and can do", run: operator::run },
-    Role { name: "rescue", about: "an ssh server for operators", run: rescue::run },
-    Role { name: "epoxy_client", about: "one boot document, on any Linux", run: client::run },
-    Role { name: "kexec", about: "loads the next kernel and enters it", run: kexec::run },
-    Role { name: "send-backup", about: "posts a backup, for the flasher", run: send_backup::run },
-    Role { name: "shell", about: "a shell on the console, started by init", run: shell::run },
-    Role { name: "depart", about: "leaves this kernel, started by init", run: depart::run },
-    Role { name: "settle", about: "writes disks back, started by init", run: settle::run },
+    Role::new("init", Kernel, init::run, "PID 1: starts the others and leaves the kernel"),
+    Role::new("boot", Init, boot::run, "network, boot document, files, commands"),
+    Role::new("rescue", Anybody, rescue::run, "an ssh server for operators"),
+    Role::new("shell", Init, shell::run, "a shell on the console"),
+    Role::new("depart", Init, depart::run, "leaves this kernel"),
+    Role::new("settle", Init, settle::run, "writes disks back"),
+    Role::new("stage2", Anybody, operator::run, "what an operator sees and can do"),
+    Role::new("epoxy_client", Anybody, client::run, "one boot document, on any Linux"),
+    Role::new("kexec", Anybody, kexec::run, "loads the next kernel and enters it"),
+    Role::new("send-backup", Flasher, send_backup::run, "posts a backup"),
 ];
 
 fn main() -> ExitCode {
@@ -121,13 +148,17 @@ fn role_named(name: &str) -> Option<&'static Role> {
 }
 
 fn become_role(role: &Role, arguments: &[String]) -> ExitCode {
-    if role.name != "init" {
+    if role.caller == Init && !spawn::is_child_of_init() {
+        eprintln!("{}: only stage2's PID 1 starts this role", role.name);
+        return ExitCode::FAILURE;
+    }
+    if role.caller != Kernel {
         begin(role);
     }
     (role.run)(arguments)
 }
 
-/// In our own ramdisk a role is a child of PID 1, and the log is the machine's.
+/// In our own ramdisk a role may be a child of PID 1, and the log is the machine's.
 fn begin(role: &Role) {
     if Pid1::find() != Pid1::Ours {
         return kmsg::start(Readers::User);
@@ -141,10 +172,13 @@ fn begin(role: &Role) {
 
 fn help(asked: bool) -> ExitCode {
     println!("usage: agent ROLE [ARGUMENT...], or a link to it that is named like the role\n");
-    for Role { name, about, .. } in ROLES {
+    for Role { name, about, .. } in ROLES.iter().filter(|role| role.caller == Anybody) {
         println!("  {name:14}{about}");
     }
-    println!("\n`agent ROLE --help` tells more.");
+    println!("\n`agent ROLE --help` tells more. In the ramdisk others start these:\n");
+    for Role { name, about, .. } in ROLES.iter().filter(|role| role.caller != Anybody) {
+        println!("  {name:14}{about}");
+    }
     if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

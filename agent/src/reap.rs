@@ -8,6 +8,7 @@ use nix::sys::signal::Signal as Named;
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
 
+use crate::flasher;
 use crate::sys::{Signal, System, Target};
 
 /// How a process ended.
@@ -71,9 +72,14 @@ pub(crate) fn ended() -> impl Iterator<Item = (u32, End)> {
     })
 }
 
-/// Kills every process of a session, whatever group it has moved to.
+/// Kills every process of a session, whatever group it has moved to. Only a flasher is left alone: half
+/// of a ROM on a chip is no ROM. It holds a lock on its card, and ends by itself.
 pub(crate) fn kill_session(system: &mut impl System, proc: &Path, session: u32) {
     for process in processes(proc).filter(|process| process.session == session) {
+        if process.name == flasher::NAME {
+            log::warn!("{process} goes on: it may be writing to a card");
+            continue;
+        }
         if let Err(error) = system.signal(Target::Process(process.pid), Signal::Kill) {
             // It may have ended since.
             log::debug!("cannot kill {process}: {error}");
@@ -153,12 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_role_leaves_behind_is_killed_and_nothing_else() {
+    fn what_a_dead_role_leaves_behind_is_killed_but_for_a_flasher_and_nothing_else() {
         let proc = tempfile::tempdir().unwrap();
-        for (pid, session) in [(10, 10), (11, 10), (12, 12), (13, 0)] {
+        for (pid, session, name) in
+            [(10, 10, "boot"), (11, 10, "x"), (12, 12, "x"), (13, 0, "x"), (14, 10, "flasher")]
+        {
             let directory = proc.path().join(pid.to_string());
             fs::create_dir(&directory).unwrap();
-            let stat = format!("{pid} (x) S 1 {pid} {session} 0");
+            let stat = format!("{pid} ({name}) S 1 {pid} {session} 0");
             fs::write(directory.join("stat"), stat).unwrap();
         }
         let mut system = FakeSystem::default();

@@ -8,6 +8,7 @@ use agent_types::redact::redact;
 
 use crate::evidence::Evidence;
 use crate::fetch::{self, Fetch, shown_text};
+use crate::retry::Transient;
 
 /// How an attempt ended, in the words that the server understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,15 @@ pub(crate) enum Error {
     /// The server did not take it. 403: not this machine's address, or an old session; 404: unknown.
     #[error("cannot report")]
     Fetch(#[from] fetch::Error),
+}
+
+impl Transient for Error {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::NoAddress(_) => false,
+            Self::Fetch(error) => error.is_transient(),
+        }
+    }
 }
 
 impl std::fmt::Display for Outcome {

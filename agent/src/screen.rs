@@ -5,9 +5,10 @@
 
 use std::cell::RefCell;
 
+use agent_types::exit::BootExit;
 use agent_types::redact::MARKER;
 
-use crate::state::{Failure, GAVE_UP};
+use crate::state::Failure;
 use crate::status::{Address, BootRole, Login, Status};
 
 /// No more lines than this come out.
@@ -110,19 +111,9 @@ fn locked_out(login: Login) -> Option<&'static str> {
 
 fn phase(status: &Status) -> String {
     let state = &status.state;
-    let mut text = match (state.phase.as_str(), status.boot_role) {
-        ("done", _) => "done: the boot document ran to its end".to_owned(),
-        (GAVE_UP, _) if status.held => "gave up: the machine waits for an operator".to_owned(),
-        (GAVE_UP, _) => "gave up: the machine restarts".to_owned(),
-        ("nothing to do", _) => {
-            "nothing to do: neither epoxy.stage1 nor epoxy.stage2 is given".to_owned()
-        }
-        ("", BootRole::Running) => "starting".to_owned(),
-        ("", BootRole::Ended) => "not known: the boot role has not begun".to_owned(),
-        (phase, BootRole::Ended) => format!("the boot role died in {phase}; PID 1 starts it again"),
-        (phase, BootRole::Running) => {
-            format!("{phase} for {}", Seconds(status.uptime_s.saturating_sub(state.phase_since_s)))
-        }
+    let mut text = match state.over() {
+        Some(exit) => over(exit, status.held).to_owned(),
+        None => under_way(status),
     };
     let next_try = state.next_try_s.filter(|_| !status.held);
     if state.attempt > 0 {
@@ -132,6 +123,30 @@ fn phase(status: &Status) -> String {
         text.push_str(&format!(", next try in {}", Seconds(left)));
     }
     text
+}
+
+fn under_way(status: &Status) -> String {
+    match (status.state.phase.as_str(), status.boot_role) {
+        ("", BootRole::Running) => "starting".to_owned(),
+        ("", BootRole::Ended) => "not known: the boot role has not begun".to_owned(),
+        (phase, BootRole::Ended) => format!("the boot role died in {phase}; PID 1 starts it again"),
+        (phase, BootRole::Running) => {
+            let since_s = status.uptime_s.saturating_sub(status.state.phase_since_s);
+            format!("{phase} for {}", Seconds(since_s))
+        }
+    }
+}
+
+fn over(exit: BootExit, held: bool) -> &'static str {
+    match exit {
+        BootExit::Done => "done: the boot document ran to its end",
+        BootExit::NothingToDo => "nothing to do: neither epoxy.stage1 nor epoxy.stage2 is given",
+        BootExit::NeedsOperator => "a network card or a disk needs an operator: do not restart",
+        BootExit::GaveUp if held => "gave up: the machine waits for an operator",
+        BootExit::GaveUp => "gave up: the machine restarts",
+        BootExit::Restart if held => "the update is done: the machine waits for an operator",
+        BootExit::Restart => "the update is done: the machine restarts",
+    }
 }
 
 fn addresses(status: &Status) -> String {
@@ -306,6 +321,12 @@ stage2 0.1.0 on mlab1.stage2.test, up 3 min 5 s
             ("fetch", Ended, "the boot role died in fetch; PID 1 starts it again"),
             ("done", Ended, "done: the boot document ran to its end"),
             ("gave up", Ended, "gave up: the machine restarts"),
+            ("restarting", Running, "the update is done: the machine restarts"),
+            (
+                "needs an operator",
+                Ended,
+                "a network card or a disk needs an operator: do not restart",
+            ),
         ] {
             let state = State { phase: name.to_owned(), ..status().state };
             assert_eq!(phase(&Status { boot_role: role, state, ..status() }), expected);

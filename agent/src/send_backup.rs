@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent_types::cmdline;
 use agent_types::digest::{ParseDigestError, Sha256Digest};
 use agent_types::params::BootParams;
 use agent_types::rom::sha256;
@@ -16,11 +17,13 @@ use agent_types::rom::sha256;
 use crate::chain::Chain;
 use crate::clock::Monotonic;
 use crate::fetch::{self, Fetch, Https, Settings, shown_text};
+use crate::network::aloud;
 use crate::packed;
 use crate::policy::{POLICY, Policy};
 use crate::retry::{Backoff, Tries};
 use crate::tls::{self, PACKED_ROOTS};
 use crate::uplink::Uplink;
+use crate::wishes::Wishes;
 
 /// The role's name in the image.
 pub(crate) const SEND_BACKUP: &str = "/sbin/send-backup";
@@ -105,9 +108,11 @@ async fn post(fetch: &Https, url: &str, content: &[u8]) -> Result<(), Error> {
 }
 
 async fn bring_network_up(uplink: &mut Uplink) {
-    let cmdline = std::fs::read("/proc/cmdline").unwrap_or_default();
-    let params = BootParams::parse(&String::from_utf8_lossy(&cmdline));
-    if let Err(error) = uplink.ready(&params.network.config, &|_| ()).await {
+    let given = std::fs::read("/proc/cmdline").unwrap_or_default();
+    // An operator may have mended it.
+    let wished = Wishes::from_env().kargs();
+    let params = BootParams::parse(&cmdline::replace(&String::from_utf8_lossy(&given), &wished));
+    if let Err(error) = uplink.ready(&params.network.config, &aloud).await {
         log::warn!("{}", Chain(&error));
     }
 }

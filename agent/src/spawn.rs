@@ -33,13 +33,18 @@ pub(crate) fn role(name: &str) -> Command {
 /// PID 1 blocks all signals, and children inherit that: nothing but SIGKILL would end them. The
 /// session is what PID 1 kills when the role has to go, with all that it started.
 pub(crate) fn begin(name: &str) -> io::Result<()> {
-    const PID_1: u32 = 1;
-    if parent_id() != PID_1 {
+    if !is_child_of_init() {
         return Ok(());
     }
     rustix::thread::set_name(&CString::new(name)?)?;
     rustix::process::setsid()?;
     Ok(SigSet::empty().thread_set_mask()?)
+}
+
+/// Whether PID 1 has started this process.
+pub(crate) fn is_child_of_init() -> bool {
+    const PID_1: u32 = 1;
+    parent_id() == PID_1
 }
 
 /// Does `start` with the common score, which what it starts inherits.

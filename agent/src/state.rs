@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use agent_types::exit::BootExit;
 use agent_types::redact::redact;
 use serde::{Deserialize, Serialize};
 
@@ -62,8 +63,13 @@ impl State {
         serde_json::from_slice(&text).map_err(io::Error::other)
     }
 
+    /// How the boot went, if it is over.
+    pub(crate) fn over(&self) -> Option<BootExit> {
+        BootExit::ALL.into_iter().find(|exit| last_phase(*exit) == self.phase)
+    }
+
     fn begin(former: Option<Self>, pid: u32, now_s: u64) -> Self {
-        let died = |former: &Self| !former.phase.is_empty() && !is_final(&former.phase);
+        let died = |former: &Self| !former.phase.is_empty() && former.over().is_none();
         let mut state = former.unwrap_or_default();
         if died(&state) {
             let message = format!("the boot role died in: {}", state.phase);
@@ -81,14 +87,15 @@ impl State {
     }
 }
 
-/// The phase after the time for attempts: the machine restarts.
-pub(crate) const GAVE_UP: &str = "gave up";
-
-/// The boot role ends after these by itself.
-const FINAL: &[&str] = &["done", GAVE_UP, "nothing to do", "needs an operator", "restarting"];
-
-fn is_final(phase: &str) -> bool {
-    FINAL.contains(&phase)
+/// What operators read when the boot role is through.
+fn last_phase(exit: BootExit) -> &'static str {
+    match exit {
+        BootExit::Done => "done",
+        BootExit::GaveUp => "gave up",
+        BootExit::NothingToDo => "nothing to do",
+        BootExit::NeedsOperator => "needs an operator",
+        BootExit::Restart => "restarting",
+    }
 }
 
 /// Where the boot role writes its state, or nowhere.
@@ -117,6 +124,11 @@ impl Board {
     /// A step begins, or goes on.
     pub(crate) fn step(&self, name: &str) {
         self.change(|state| state.step(name, now_s()));
+    }
+
+    /// The boot is over.
+    pub(crate) fn over(&self, exit: BootExit) {
+        self.step(last_phase(exit));
     }
 
     /// A pause begins; the next attempt is after it.

@@ -158,6 +158,11 @@ impl Supervisor {
         pauses.chain(deadline).chain(departure).min()
     }
 
+    /// Whether rescue begins when there is a key.
+    pub(crate) fn waits_for_a_key(&self) -> bool {
+        self.rescue.is_none()
+    }
+
     fn workers(&self) -> impl Iterator<Item = &Worker> {
         [&self.boot, &self.shell].into_iter().chain(&self.rescue)
     }
@@ -206,7 +211,10 @@ impl Supervisor {
             // What it had to do is done, and not to be done twice.
             (State::Resting { .. }, _) => {
                 self.boot.state = State::Done;
-                let text = format!("boot role ended with {end}: the DHCP lease is not renewed");
+                let text = format!(
+                    "boot role ended with {end}: until `stage2 retry` nothing keeps the network, \
+                     and no keys are fetched"
+                );
                 vec![Order::Kill(pid), Order::Say(Level::Warn, text)]
             }
             (_, Some(exit)) => {
@@ -218,7 +226,7 @@ impl Supervisor {
         }
     }
 
-    /// The boot role is through, but stays for the network.
+    /// The boot role is through, but stays for the network or for keys.
     fn over(&mut self, now: Duration, exit: BootExit) -> Vec<Order> {
         let State::Running { pid, .. } = self.boot.state else { return vec![] };
         self.deadline = None;
@@ -228,11 +236,12 @@ impl Supervisor {
 
     fn through(&mut self, now: Duration, exit: BootExit) -> Order {
         match exit {
-            BootExit::Done => stay("the boot document ran to its end"),
-            BootExit::NothingToDo => stay("the kernel command line asks for no boot"),
-            BootExit::NeedsOperator => {
-                stay("a network card or a disk needs an operator, and the machine must not restart")
-            }
+            BootExit::Done => stay(Level::Info, "the boot document ran to its end"),
+            BootExit::NothingToDo => stay(Level::Info, "the kernel command line asks for no boot"),
+            BootExit::NeedsOperator => stay(
+                Level::Error,
+                "a network card or a disk needs an operator, and the machine must not restart",
+            ),
             BootExit::Restart => self.leave_later(now, Reboot::Restart, Reason::Updated),
             BootExit::GaveUp => self.leave_later(now, Reboot::Restart, Reason::GaveUp),
         }
@@ -249,12 +258,20 @@ impl Supervisor {
 
     fn announced(&mut self, now: Duration, announced: Announcement) -> Vec<Order> {
         if let State::Resting { pid } = self.boot.state {
-            self.boot.state = State::Running { pid, since: now };
+            self.begin_anew_after_rest(now, pid);
             self.expect_next(now, announced);
         } else if matches!(self.deadline, Some(Deadline::Announcement { .. })) {
             self.expect_next(now, announced);
         }
         vec![]
+    }
+
+    /// It does so when an operator wishes it: what its end had called for does not follow any more.
+    fn begin_anew_after_rest(&mut self, now: Duration, pid: u32) {
+        self.boot.state = State::Running { pid, since: now };
+        if self.departure != Departure::Ordered {
+            self.departure = Departure::Staying;
+        }
     }
 
     fn expect_next(&mut self, now: Duration, announced: Announcement) {
@@ -276,17 +293,26 @@ impl Supervisor {
     fn not_left(&mut self, now: Duration, way: Reboot) -> Vec<Order> {
         self.deadline = None;
         self.departure = Departure::Staying;
-        let pause = self.boot.fail(now);
+        let next = self.boot_after_refusal(now);
         self.shell.state = State::Off;
         let mut orders: Vec<_> = self.rescue.iter_mut().map(Worker::start).collect();
         orders.push(match way {
             Reboot::Kexec => {
-                let text = format!("cannot enter the loaded kernel: {}", boot_again_in(pause));
-                Order::Say(Level::Error, text)
+                Order::Say(Level::Error, format!("cannot enter the loaded kernel: {next}"))
             }
             way => self.leave_later(now, way, Reason::Refused),
         });
         orders
+    }
+
+    /// What a boot role that was through had done is not to be done twice: it may have written to a
+    /// card.
+    fn boot_after_refusal(&mut self, now: Duration) -> String {
+        if matches!(self.boot.state, State::Done | State::Resting { .. }) {
+            self.boot.state = State::Done;
+            return "the boot is over: `stage2 retry` begins anew".to_owned();
+        }
+        boot_again_in(self.boot.fail(now))
     }
 
     fn leave_now(&mut self, way: Reboot) -> Order {
@@ -388,8 +414,8 @@ fn outcome(end: End) -> Option<BootExit> {
     }
 }
 
-fn stay(why: &str) -> Order {
-    Order::Say(Level::Info, format!("{why}: the machine stays in rescue"))
+fn stay(level: Level, why: &str) -> Order {
+    Order::Say(level, format!("{why}: the machine stays in rescue"))
 }
 
 fn boot_again_in(pause: Duration) -> String {

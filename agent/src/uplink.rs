@@ -46,6 +46,11 @@ impl Uplink {
         self.0.as_ref()?.network.hostname.as_deref()
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_down(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether there is a DHCP lease, which must be renewed.
     pub(crate) fn is_leased(&self) -> bool {
         self.0.as_ref().is_some_and(|up| up.network.lease.is_some())

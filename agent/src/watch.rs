@@ -2,9 +2,10 @@
 //!
 //! Before each step the boot role says by when it will speak again: `<seconds> <step>\n` into a
 //! pipe whose number is in [`VARIABLE`]. PID 1 replaces a boot role that misses its own deadline.
-//! A boot role that is through and stays only for its DHCP lease says `over <exit code>\n`.
+//! A boot role that is through and stays for the network or for keys says `over <exit code>\n`.
 //! The same steps are published for operators on a [`Board`].
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
@@ -23,6 +24,9 @@ pub(crate) const VARIABLE: &str = "STAGE2_WATCH_FD";
 /// No announcement is longer; more without a newline is noise.
 const LONGEST_ANNOUNCEMENT: usize = 1024;
 
+/// What PID 1 waits longer than the boot role does itself.
+pub(crate) const MARGIN: Duration = Duration::from_secs(60);
+
 /// An operator may come next week, or next year.
 pub(crate) const FOR_AN_OPERATOR: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -30,6 +34,8 @@ pub(crate) const FOR_AN_OPERATOR: Duration = Duration::from_secs(10 * 365 * 24 *
 #[derive(Debug)]
 pub(crate) struct Watch {
     pipe: Option<std::fs::File>,
+    /// What comes now is after the end of the boot, and has no deadline.
+    is_over: Cell<bool>,
     /// What operators see.
     pub(crate) board: Board,
 }
@@ -39,7 +45,7 @@ impl Watch {
     pub(crate) fn from_env() -> Self {
         let number = std::env::var(VARIABLE).ok().and_then(|number| number.parse().ok());
         let pipe = number.and_then(sys::inherited_pipe).and_then(private).map(Into::into);
-        Self { pipe, board: Board::nowhere() }
+        Self { pipe, is_over: Cell::new(false), board: Board::nowhere() }
     }
 
     /// Publishes each step on this board too.
@@ -49,8 +55,10 @@ impl Watch {
 
     /// Announces a step: the next announcement comes within `limit`, or PID 1 starts over.
     pub(crate) fn step(&self, name: &str, limit: Duration) {
-        self.board.step(name);
-        self.announce(name, limit);
+        if !self.is_over.get() {
+            self.board.step(name);
+            self.announce(name, limit);
+        }
     }
 
     /// Announces a pause of this length before the next attempt; it may last until `limit`.
@@ -59,10 +67,18 @@ impl Watch {
         self.announce("pause", limit);
     }
 
-    /// Says how the boot went, from a role that stays for as long as the machine does.
-    pub(crate) fn over(&self, exit: BootExit, phase: &str) {
-        self.board.step(phase);
-        self.say(&Word::Over(exit));
+    /// Says how the boot went, from a role that stays: what it does from now on has no deadline, and
+    /// PID 1 does not start it again. Said twice it counts once.
+    pub(crate) fn over(&self, exit: BootExit) {
+        if !self.is_over.replace(true) {
+            self.board.over(exit);
+            self.say(&Word::Over(exit));
+        }
+    }
+
+    /// Steps have deadlines again.
+    pub(crate) fn begin_anew(&self) {
+        self.is_over.set(false);
     }
 
     fn announce(&self, name: &str, limit: Duration) {
@@ -89,7 +105,7 @@ fn private(pipe: OwnedFd) -> Option<OwnedFd> {
 pub(crate) enum Word {
     /// It begins a step.
     Step(Announcement),
-    /// It is through, as with this exit code, and stays for the network.
+    /// It is through, as with this exit code, and stays for the network or for keys.
     Over(BootExit),
 }
 
@@ -195,6 +211,10 @@ fn take_lines(unfinished: &mut Vec<u8>) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn nobody() -> Watch {
+        Watch { pipe: None, is_over: Cell::new(false), board: Board::nowhere() }
+    }
+
     fn step(seconds: u64, step: &str) -> Word {
         let limit = Duration::from_secs(seconds);
         Word::Step(Announcement { step: step.to_owned(), limit })
@@ -203,10 +223,12 @@ mod tests {
     #[test]
     fn pid_1_hears_what_the_boot_role_announces() {
         let (mut announcements, writer) = Announcements::open().unwrap();
-        let watch = Watch { pipe: Some(writer.into()), board: Board::nowhere() };
+        let watch = Watch { pipe: Some(writer.into()), ..nobody() };
         watch.step("network", Duration::from_millis(120_001));
         watch.step("fetch\nkernel", Duration::from_secs(30));
-        watch.over(BootExit::NothingToDo, "nothing to do");
+        watch.over(BootExit::NothingToDo);
+        watch.step("report", Duration::from_secs(30));
+        watch.over(BootExit::NothingToDo);
         assert_eq!(
             announcements.read(),
             [
@@ -215,7 +237,9 @@ mod tests {
                 Ok(Word::Over(BootExit::NothingToDo))
             ]
         );
-        assert_eq!(announcements.read(), []);
+        watch.begin_anew();
+        watch.step("network", Duration::from_secs(60));
+        assert_eq!(announcements.read(), [Ok(step(60, "network"))]);
         assert!(announcements.are_open());
         drop(watch);
         assert_eq!(announcements.read(), []);
@@ -224,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_boot_role_without_pid_1_announces_to_nobody() {
-        Watch { pipe: None, board: Board::nowhere() }.step("network", Duration::from_secs(1));
+        nobody().step("network", Duration::from_secs(1));
     }
 
     #[test]

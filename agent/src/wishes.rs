@@ -40,7 +40,7 @@ pub(crate) type Replacements = BTreeMap<String, String>;
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
     directory: Option<PathBuf>,
-    /// The parameters that the current attempt began with.
+    /// The parameters that all began with.
     begun_with: RefCell<Replacements>,
 }
 
@@ -90,14 +90,19 @@ impl Wishes {
         self.path(RETRY).is_some_and(|path| path.is_file())
     }
 
-    /// An attempt begins: what it is to replace in the command line. A wish for it is fulfilled.
-    pub(crate) fn begin_attempt(&self) -> Replacements {
-        if let Some(retry) = self.path(RETRY) {
-            remove(&retry).unwrap_or_else(|error| log::warn!("cannot remove the wish: {error}"));
-        }
+    /// All begins anew: what is to be replaced in the command line. A wish for it is fulfilled.
+    pub(crate) fn begin_anew(&self) -> Replacements {
+        self.forget_retry();
         let kargs = self.kargs();
         self.begun_with.replace(kargs.clone());
         kargs
+    }
+
+    /// Nobody wishes for a new attempt any more, or its time has not come.
+    pub(crate) fn forget_retry(&self) {
+        if let Some(retry) = self.path(RETRY) {
+            remove(&retry).unwrap_or_else(|error| log::warn!("cannot remove the wish: {error}"));
+        }
     }
 
     /// Kernel parameters that replace those of the command line.
@@ -221,7 +226,7 @@ mod tests {
         let (_directory, wishes) = wishes();
         wishes.retry().unwrap();
         assert!(wishes.is_retry_wanted() && wishes.is_new_attempt_wanted());
-        assert_eq!(wishes.begin_attempt(), kargs(&[]));
+        assert_eq!(wishes.begin_anew(), kargs(&[]));
         assert!(!wishes.is_retry_wanted() && !wishes.is_new_attempt_wanted());
     }
 
@@ -229,7 +234,7 @@ mod tests {
     fn what_cannot_be_fulfilled_is_no_wish() {
         let (directory, wishes) = wishes();
         fs::create_dir(directory.path().join("wishes/retry")).unwrap();
-        wishes.begin_attempt();
+        wishes.begin_anew();
         assert!(!wishes.is_new_attempt_wanted());
     }
 
@@ -239,7 +244,7 @@ mod tests {
         wishes.set(&kargs(&[("a", "1"), ("b", "x=y")])).unwrap();
         wishes.set(&kargs(&[("a", "2"), ("c", "")])).unwrap();
         assert!(wishes.is_new_attempt_wanted() && !wishes.is_retry_wanted());
-        assert_eq!(wishes.begin_attempt(), kargs(&[("a", "2"), ("b", "x=y"), ("c", "")]));
+        assert_eq!(wishes.begin_anew(), kargs(&[("a", "2"), ("b", "x=y"), ("c", "")]));
         assert!(!wishes.is_new_attempt_wanted());
     }
 
@@ -255,7 +260,7 @@ mod tests {
     #[test]
     fn nobody_wishes_nothing_and_cannot_be_asked() {
         let wishes = Wishes::of_nobody();
-        assert_eq!(wishes.begin_attempt(), kargs(&[]));
+        assert_eq!(wishes.begin_anew(), kargs(&[]));
         assert!(!wishes.is_held() && !wishes.is_new_attempt_wanted());
         assert!(wishes.hold().is_err());
     }

@@ -5,7 +5,8 @@
 //! IPv4 is preferred: the boot server knows machines by their IPv4 address. Only name servers that
 //! somebody configured are asked.
 
-use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::{Resolver, TokioResolver, system_conf};
@@ -111,8 +112,8 @@ impl Names {
         }
         let (resolver, servers) = self.resolver(name)?;
         log::debug!("asking {servers} for the address of {name}");
-        match tokio::time::timeout(self.limit, resolver.lookup_ip(name)).await {
-            Ok(Ok(lookup)) => Ok(lookup.iter().collect()),
+        match tokio::time::timeout(self.limit, lookup(&resolver, &absolute(name))).await {
+            Ok(Ok(addresses)) => Ok(addresses),
             Ok(Err(error)) => Err(failure(name, servers, &error)),
             Err(_) => Err(Error::NoAnswer { name: name.to_owned(), servers }),
         }
@@ -158,10 +159,30 @@ fn with_port(config: &ResolverConfig, port: u16) -> ResolverConfig {
 
 fn bounded(mut options: ResolverOpts) -> ResolverOpts {
     options.timeout = options.timeout.min(TRY_LIMIT);
-    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
     options.use_hosts_file = ResolveHosts::Never;
-    options.try_tcp_on_error = true;
     options
+}
+
+/// A name with a dot is whole: the machine's own domain, which hickory searches too, is not to be
+/// tried behind it when a name server fails.
+fn absolute(name: &str) -> String {
+    if name.contains('.') && !name.ends_with('.') { format!("{name}.") } else { name.to_owned() }
+}
+
+/// IPv6 addresses are asked for only where the servers say that there is none of IPv4: a failure is
+/// not to look like a name that does not exist.
+async fn lookup(resolver: &TokioResolver, name: &str) -> Result<Vec<IpAddr>, NetError> {
+    match resolver.ipv4_lookup(name).await {
+        Err(NetError::Dns(DnsError::NoRecordsFound(_))) => {
+            addresses_of(resolver.ipv6_lookup(name).await)
+        }
+        found => addresses_of(found),
+    }
+}
+
+fn addresses_of(found: Result<Lookup, NetError>) -> Result<Vec<IpAddr>, NetError> {
+    let found = found?;
+    Ok(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
 }
 
 fn failure(name: &str, servers: String, error: &NetError) -> Error {
@@ -194,7 +215,7 @@ mod tests {
     use std::path::Path;
     use tokio::net::UdpSocket;
 
-    /// A name server that knows `boot.example`, and nothing else.
+    /// A name server that knows `boot.example`, and nothing else; it fails at `ill.…`.
     async fn name_server() -> u16 {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -215,8 +236,13 @@ mod tests {
         let end = 12 + query[12..].iter().position(|b| *b == 0).unwrap() + 5;
         let question = &query[12..end];
         let known = question.to_ascii_lowercase() == QUESTION;
+        let fails = question.starts_with(b"\x03ill");
         let mut answer = query[..2].to_vec();
-        answer.extend(if known { [0x81, 0x80] } else { [0x81, 0x83] });
+        answer.extend(match (known, fails) {
+            (true, _) => [0x81, 0x80],
+            (false, true) => [0x81, 0x82],
+            (false, false) => [0x81, 0x83],
+        });
         answer.extend([0, 1, 0, u8::from(known), 0, 0, 0, 0]);
         answer.extend(question);
         answer.extend(if known { RECORD } else { b"" });
@@ -252,6 +278,16 @@ mod tests {
         assert_eq!(addresses(&names, "boot.example").await, Ok(vec!["10.1.2.3".into()]));
         let unknown = "cannot resolve boot.exampel: 127.0.0.1 knows no address for it";
         assert_eq!(addresses(&names, "boot.exampel").await, Err(unknown.into()));
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_fails_does_not_make_a_name_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = "search example\nnameserver 127.0.0.1\n";
+        let names = names(dir.path(), conf, name_server().await);
+        let error = names.addresses("ill.example").await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        assert_eq!(addresses(&names, "boot").await, Ok(vec!["10.1.2.3".into()]), "searched");
     }
 
     #[tokio::test]

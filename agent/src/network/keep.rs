@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent_types::net::NetworkConfig;
 use tokio::time::{sleep, timeout};
 
-use super::{Error, Limits, Network, ask, bring_up, client, configure, introduce, stands};
+use super::{Error, Limits, Network, aloud, ask, bring_up, client, configure, introduce, stands};
 use crate::chain::Chain;
 use crate::dhcp::{self, Ask, Client, Due, Lease};
 use crate::links::{Link, Links};
@@ -67,7 +67,7 @@ async fn recovered(
     if stands(network).await? {
         next_lease(network, config, limits, root).await
     } else {
-        bring_up(config, limits, root, &|_| {}).await
+        bring_up(config, limits, root, &aloud).await
     }
 }
 

@@ -11,7 +11,8 @@ const FIRST_WORD: Duration = Duration::from_millis(300);
 /// As the kernel's own ip= does.
 const NEXT_WORD: Duration = Duration::from_secs(10);
 
-/// Called with what is waited for: when the waiting begins to be felt, and again every 10 s.
+/// Called with what is waited for: when the waiting begins to be felt, and again every 10 s. It tells
+/// whoever should know.
 pub(crate) type OnWait<'a> = &'a dyn Fn(&str);
 
 /// Waits for `event` at most as long as `limit`; [`None`] means that it did not come.
@@ -37,10 +38,14 @@ pub(super) async fn wait<T>(
             return None;
         }
         let word = word(what, started.elapsed(), limit);
-        log::info!("{word}");
         on_wait(&word);
         next_word += NEXT_WORD;
     }
+}
+
+/// Tells the log.
+pub(crate) fn aloud(word: &str) {
+    log::info!("{word}");
 }
 
 fn word(what: &str, waited: Duration, limit: Duration) -> String {

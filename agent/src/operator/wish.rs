@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 
+use agent_types::exit::BootExit;
+
 use super::Error;
 use super::arguments::Request;
-use crate::state::GAVE_UP;
 use crate::status::{BootRole, Status};
 use crate::sys::{Linux, Signal, System as _, Target};
 use crate::wishes::{WISHES, Wishes};
@@ -43,11 +44,11 @@ fn said(request: &Request) -> String {
 fn answer(request: &Request, before: &Status) -> &'static str {
     match (request, before.held, before.boot_role) {
         (Request::Hold, true, _) => "the boot was held already",
+        (Request::Hold, false, _) if before.state.over() == Some(BootExit::GaveUp) => {
+            "held: the machine does not restart until `stage2 resume`, which begins anew"
+        }
         (Request::Hold, false, BootRole::Running) => {
             "held: nothing is started or entered until `stage2 resume`"
-        }
-        (Request::Hold, false, BootRole::Ended) if before.state.phase == GAVE_UP => {
-            "held: the machine does not restart until `stage2 resume`, which begins anew"
         }
         (Request::Hold, false, BootRole::Ended) => {
             "the boot role is not running; it is held when it starts, until `stage2 resume`"

@@ -80,7 +80,7 @@ fn every_end_of_the_boot_role_has_its_line_and_its_consequence() {
         (
             End::Exit(4),
             vec![say(
-                Level::Info,
+                Level::Error,
                 "a network card or a disk needs an operator, and the machine must not restart: \
                  the machine stays in rescue",
             )],
@@ -305,6 +305,27 @@ fn a_restart_that_is_refused_is_tried_again_and_so_is_booting() {
 }
 
 #[test]
+fn a_boot_that_was_over_is_not_begun_again_because_the_kernel_refuses_to_be_left() {
+    let resting = |machine: &mut Supervisor| {
+        machine.on_event(secs(1), Event::Heard(Word::Over(BootExit::NeedsOperator)))
+    };
+    let ended = |machine: &mut Supervisor| boot_ends(machine, 1, End::Exit(4));
+    for end in [resting, ended] {
+        let mut machine = booting(true);
+        end(&mut machine);
+        machine.on_event(secs(2), Event::Asked(Reboot::Kexec));
+        let text = "cannot enter the loaded kernel: the boot is over: `stage2 retry` begins anew";
+        assert_eq!(
+            machine.on_event(secs(5), Event::NotLeft(Reboot::Kexec)),
+            [Order::Start(Role::Rescue), say(Level::Error, text)]
+        );
+        machine.on_event(secs(5), Event::Started(Role::Rescue, RESCUE));
+        assert_eq!(machine.on_event(secs(500), Event::Tick), []);
+        assert_eq!(machine.on_event(secs(501), Event::AskedToRetry)[1], Order::Start(Role::Boot));
+    }
+}
+
+#[test]
 fn a_boot_role_that_has_ended_begins_anew_when_asked_and_one_that_runs_does_not() {
     let again =
         [say(Level::Info, "starting the boot role again, as asked"), Order::Start(Role::Boot)];
@@ -430,7 +451,8 @@ fn a_boot_role_that_stays_for_the_lease_is_through_all_the_same() {
         let over = machine.on_event(secs(5), Event::Heard(Word::Over(exit)));
         assert_eq!(over, [say(Level::Info, text), warning, shell]);
         assert_eq!(machine.wake_at(), None, "it has no deadline any more");
-        let gone = "boot role ended with signal 9 (SIGKILL): the DHCP lease is not renewed";
+        let gone = "boot role ended with signal 9 (SIGKILL): until `stage2 retry` nothing keeps the \
+                    network, and no keys are fetched";
         assert_eq!(
             boot_ends(&mut machine, 900, End::Signal(9)),
             [Order::Kill(BOOT), say(Level::Warn, gone)],
@@ -449,4 +471,26 @@ fn a_boot_role_that_begins_anew_after_its_rest_has_deadlines_again() {
     let restart =
         say(Level::Error, "boot role ended with signal 9 (SIGKILL): starting it again in 1 s");
     assert_eq!(boot_ends(&mut machine, 60, End::Signal(9)), [Order::Kill(BOOT), restart]);
+}
+
+#[test]
+fn what_a_resting_boot_role_called_for_does_not_follow_when_it_begins_anew() {
+    for exit in [BootExit::GaveUp, BootExit::Restart] {
+        let mut machine = booting(true);
+        machine.on_event(secs(5), Event::Heard(Word::Over(exit)));
+        assert_eq!(machine.wake_at(), Some(secs(15)), "the restart");
+        machine.on_event(secs(9), announce(30, "network"));
+        assert_eq!(machine.on_event(secs(16), Event::Tick), []);
+        assert_eq!(machine.wake_at(), Some(secs(39)));
+    }
+}
+
+#[test]
+fn it_is_looked_for_the_first_key_until_there_is_one() {
+    let mut machine = booting(false);
+    assert!(machine.waits_for_a_key());
+    boot_ends(&mut machine, 1, End::Exit(3));
+    let looked = looking(&mut machine, Keys::Some, Hold::Off).on_event(secs(6), Event::Tick);
+    assert_eq!(looked, [Order::Start(Role::Rescue)]);
+    assert!(!machine.waits_for_a_key());
 }

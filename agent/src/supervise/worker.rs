@@ -44,7 +44,7 @@ pub(super) enum State {
     Pausing {
         until: Duration,
     },
-    /// Through, and running only for the network.
+    /// Through, and running only for the network or for keys.
     Resting {
         pid: u32,
     },

@@ -23,7 +23,8 @@ pub enum BootExit {
 pub struct UnknownExitCode(pub i32);
 
 impl BootExit {
-    const ALL: [Self; 5] =
+    /// Every one.
+    pub const ALL: [Self; 5] =
         [Self::Done, Self::GaveUp, Self::NothingToDo, Self::NeedsOperator, Self::Restart];
 
     /// The exit code; 1 is left to errors and 101 to panics, which mean that the role died.

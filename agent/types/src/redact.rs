@@ -30,7 +30,7 @@ const BOOT_ROUTE: &str = "/v1/boot/";
 /// `text` without its secrets.
 #[must_use]
 pub fn redact(text: &str) -> String {
-    [sessions, userinfo, named_values, bearers]
+    [sessions, userinfo, named_values, authorizations, bearers]
         .iter()
         .fold(text.to_owned(), |text, rule| rule(&text))
 }
@@ -54,11 +54,24 @@ pub fn redact_words(words: &[String]) -> Vec<String> {
     words
         .iter()
         .map(|word| {
-            let shown = if after_secret_option { MARKER.to_owned() } else { redact(word) };
+            let shown = if after_secret_option { MARKER.to_owned() } else { redacted_word(word) };
             after_secret_option = !after_secret_option && is_secret_option(word);
             shown
         })
         .collect()
+}
+
+/// A command in one text, without its secrets.
+#[must_use]
+pub fn redact_line(line: &str) -> String {
+    let words: Vec<_> = redact(line).split(' ').map(str::to_owned).collect();
+    redact_words(&words).join(" ")
+}
+
+/// The rules for texts know the schemes of `Authorization`, and leave them.
+fn redacted_word(word: &str) -> String {
+    let shown = redact(word);
+    if shown.contains(MARKER) { shown } else { header(&shown) }
 }
 
 fn is_secret_option(word: &str) -> bool {
@@ -161,6 +174,35 @@ fn value_length(value: &str, opened_with: Option<char>, in_query: bool) -> usize
     end.unwrap_or(value.len())
 }
 
+/// Replaces the credentials in `Authorization: Basic …` (RFC 9110, section 11.6.2).
+fn authorizations(text: &str) -> String {
+    const FIELD: &str = "authorization:";
+    let Some(at) = text.to_ascii_lowercase().find(FIELD) else { return text.to_owned() };
+    let (before, value) = text.split_at(at + FIELD.len());
+    let end = value.find(['"', '\'', '\n']).unwrap_or(value.len());
+    let (value, behind) = value.split_at(end);
+    let credentials = value.trim_start();
+    if credentials.is_empty() {
+        return format!("{before}{value}{}", authorizations(behind));
+    }
+    let space = &value[..value.len() - credentials.len()];
+    let scheme = credentials.split_once(' ').map_or("", |(scheme, _)| scheme);
+    let gap = if scheme.is_empty() { "" } else { " " };
+    format!("{before}{space}{scheme}{gap}{MARKER}{}", authorizations(behind))
+}
+
+/// Replaces the value of a header field that is a word of its own, as behind curl's `-H`.
+fn header(word: &str) -> String {
+    match word.split_once(':') {
+        Some((name, value))
+            if is_secret(name) && name.chars().all(is_name) && !value.is_empty() =>
+        {
+            format!("{name}: {MARKER}")
+        }
+        _ => word.to_owned(),
+    }
+}
+
 /// Replaces the word behind `Bearer`.
 fn bearers(text: &str) -> String {
     let mut out = String::new();
@@ -214,6 +256,11 @@ mod tests {
             ("token=", "token="),
             ("sig=abc design=abc", "sig=… design=abc"),
             ("Authorization: Bearer abc.def", "Authorization: Bearer …"),
+            ("authorization: basic dXNlcjpwdw==", "authorization: basic …"),
+            ("curl -H 'Authorization: Digest a, b' x", "curl -H 'Authorization: Digest …' x"),
+            ("Authorization:abc", "Authorization:…"),
+            ("Authorization:", "Authorization:"),
+            ("authorized-keys: cannot read", "authorized-keys: cannot read"),
             ("epoxy.ip=1.2.3.4::1.2.3.1", "epoxy.ip=1.2.3.4::1.2.3.1"),
             ("cannot find key: no such file", "cannot find key: no such file"),
         ];
@@ -242,5 +289,19 @@ mod tests {
             redact_words(&words(&["x", "--token", "a", "b", "--key=c", "d", "-n", "e"])),
             words(&["x", "--token", "…", "b", "--key=…", "d", "-n", "e"])
         );
+        assert_eq!(redact_line("x --token a  b='c d' pw='e f'"), "x --token …  b='c d' pw='…'");
+    }
+
+    #[test]
+    fn a_word_may_be_a_header_field() {
+        for (word, expected) in [
+            ("X-Auth-Token:abc", "X-Auth-Token: …"),
+            ("X-Api-Key: a b", "X-Api-Key: …"),
+            ("Authorization: Basic abc", "Authorization: Basic …"),
+            ("Content-Type: text/plain", "Content-Type: text/plain"),
+            ("https://host", "https://host"),
+        ] {
+            assert_eq!(redact_words(&[word.to_owned()]), [expected]);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::json::Json;
 use super::{Plan, Requests, V1};
 use crate::cmdline::Kargs;
-use crate::redact::{redact, redact_map, redact_value, redact_words};
+use crate::redact::{redact, redact_line, redact_map, redact_value, redact_words};
 
 type Object = Vec<(String, Json)>;
 
@@ -85,7 +85,7 @@ fn redacted_command(command: &Json) -> Json {
     };
     match words {
         Some(words) => Json::List(redact_words(&words).into_iter().map(Json::Text).collect()),
-        None => command.map_text(&redact),
+        None => command.map_text(&redact_line),
     }
 }
 
