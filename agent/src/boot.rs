@@ -374,8 +374,10 @@ fn set_clock_floor() -> String {
         }
     };
     let set = |since_1970| Linux.set_clock(SystemTime::UNIX_EPOCH + since_1970);
-    if let Err(error) = wallclock::ensure(Utc::now(), build.built(), set) {
-        log::warn!("{}", Chain(&error));
+    match wallclock::ensure(Utc::now(), build.built(), set) {
+        Ok(wallclock::Decision::Keep) => {}
+        Ok(wallclock::Decision::Set(_)) => wallclock::remember_guess(),
+        Err(error) => log::warn!("{}", Chain(&error)),
     }
     build.version
 }

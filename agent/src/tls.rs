@@ -3,14 +3,19 @@
 //! Nothing here can be switched off: a server either proves its name or is refused. A refusal says
 //! in the operator's words what is wrong and what to do about it.
 
+mod behind;
+
 use crate::utc::Utc;
-use rustls::client::ClientConfig;
+use crate::wallclock;
+use rustls::client::{ClientConfig, VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{CertificateError, CipherSuite, RootCertStore};
+use rustls::{CertificateError, CipherSuite, ConfigBuilder, RootCertStore, WantsVerifier};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use behind::Behind;
 
 /// Where the image builder puts the certificates of the authorities to trust.
 pub(crate) const PACKED_ROOTS: &str = "/etc/stage2/roots.pem";
@@ -40,6 +45,12 @@ pub(crate) enum Error {
     Setup {
         /// Why not.
         source: rustls::Error,
+    },
+    /// rustls refuses the roots.
+    #[error("cannot set up TLS")]
+    Verifier {
+        /// Why not.
+        source: VerifierBuilderError,
     },
 }
 
@@ -121,7 +132,8 @@ pub(crate) fn roots_file(packed: &Path, ssl_cert_file: Option<PathBuf>) -> PathB
 /// Parsing the roots of a whole distribution takes a while on an emulated machine: call it when an
 /// https URL is really used.
 pub(crate) fn client_config(roots: &Path) -> Result<ClientConfig, Error> {
-    with_roots(read_roots(roots)?)
+    let roots = read_roots(roots)?;
+    if wallclock::is_a_guess() { behind_the_time(roots) } else { with_roots(roots) }
 }
 
 /// A client that trusts nobody, for a connection that never uses TLS.
@@ -130,10 +142,23 @@ pub(crate) fn trusting_nobody() -> Result<ClientConfig, Error> {
 }
 
 fn with_roots(roots: RootCertStore) -> Result<ClientConfig, Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+    Ok(begun()?.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The same for a machine whose clock is behind.
+fn behind_the_time(roots: RootCertStore) -> Result<ClientConfig, Error> {
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()));
+    let verifier = verifier.build().map_err(|source| Error::Verifier { source })?;
+    let behind = Behind { verifier, advance: wallclock::advance };
+    let config = begun()?.dangerous().with_custom_certificate_verifier(Arc::new(behind));
+    Ok(config.with_no_client_auth())
+}
+
+fn begun() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|source| Error::Setup { source })?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+        .map_err(|source| Error::Setup { source })
 }
 
 /// ring's algorithms, AES-128 first: it has four rounds less than AES-256, which an emulated

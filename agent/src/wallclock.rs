@@ -3,10 +3,19 @@
 //! A machine with a dead clock battery starts in 1970 or 2000 and would find every certificate "not
 //! yet valid". On return the clock shows the time of the build or a later one, or the error says
 //! why it could not be set. A time that is only a little wrong is not corrected.
+//!
+//! The time of the build is a guess, and whoever knows better may [`advance`] the clock from there:
+//! a certificate that was issued since does.
 
+use crate::sys::{Linux, System as _};
 use crate::utc::Utc;
+use std::fs;
 use std::io;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Is there when the clock's time is a guess, for as long as the machine runs.
+const GUESS: &str = "/run/stage2/clock-is-a-guess";
 
 /// What to do about the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +53,29 @@ pub(crate) fn ensure(
         log::warn!("the clock showed {now}: set to {floor}, the time of this image's build");
     }
     Ok(decision)
+}
+
+/// Remembers that the clock's time is a guess.
+pub(crate) fn remember_guess() {
+    if let Err(error) = fs::write(GUESS, "") {
+        log::warn!("cannot create {GUESS}: {error}");
+    }
+}
+
+/// Whether the clock's time is no more than a guess.
+pub(crate) fn is_a_guess() -> bool {
+    Path::new(GUESS).exists()
+}
+
+/// Puts a clock forward whose time was a guess.
+pub(crate) fn advance(to: Utc) {
+    let now = Utc::now();
+    match Linux.set_clock(SystemTime::UNIX_EPOCH + Duration::from_secs(to.0)) {
+        Ok(()) => log::warn!(
+            "the clock showed {now}: set to {to}, when the server's certificate was issued"
+        ),
+        Err(error) => log::warn!("cannot set the clock from {now} to {to}: {error}"),
+    }
 }
 
 #[cfg(test)]

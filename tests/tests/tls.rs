@@ -48,14 +48,31 @@ fn a_certificate_for_another_name_is_refused_with_that_name() -> anyhow::Result<
     )
 }
 
-#[test]
-fn a_machine_whose_clock_is_dead_boots_all_the_same() -> anyhow::Result<()> {
-    let scenario = Scenario::new()?;
+fn boots_with_a_dead_clock(presents: Presented, words: &[&str]) -> anyhow::Result<()> {
+    let scenario = Scenario::presenting(presents)?;
     scenario.document(vmtest::document::commands(&[], &[]));
     let mut machine = scenario.machine();
     machine.extra = ["-rtc", "base=2000-01-01T00:00:00"].map(Into::into).into();
     let mut vm = scenario.start(&machine)?;
     vm.expect("the clock showed 2000-01-01")?;
-    vm.expect("Result: success")?;
+    vm.expect_in_order(words)?;
     Ok(())
+}
+
+#[test]
+fn a_machine_whose_clock_is_dead_boots_all_the_same() -> anyhow::Result<()> {
+    boots_with_a_dead_clock(Presented::Good, &["Result: success"])
+}
+
+#[test]
+fn a_certificate_that_is_newer_than_the_image_puts_a_dead_clock_forward() -> anyhow::Result<()> {
+    boots_with_a_dead_clock(
+        Presented::NotYetValid,
+        &["set to 2098-01-01 00:00:00 UTC, when the server's certificate was issued", "success"],
+    )
+}
+
+#[test]
+fn a_dead_clock_excuses_no_self_signed_certificate() -> anyhow::Result<()> {
+    boots_with_a_dead_clock(Presented::SelfSigned, &["is signed by no authority in"])
 }
