@@ -151,9 +151,10 @@ impl Boot<'_> {
         } else if let Err(course) = self.bring_network_up(uplink).await {
             return course;
         }
-        let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
-        let fetch = Https::new(Settings::new(self.version, policy(), roots));
-        let mut keys = pin!(self.bring_ssh_keys(&fetch).fuse());
+        // One each: how long one server has been silent is not to depend on another.
+        let settings = self.settings();
+        let (fetch, fetch_keys) = (Https::new(settings.clone()), Https::new(settings));
+        let mut keys = pin!(self.bring_ssh_keys(&fetch_keys).fuse());
         let course = beside(keys.as_mut(), self.follow(&fetch, uplink)).await;
         let waits_for_keys = self.params.ssh_keys.is_some() && !keys.is_terminated();
         match course {
@@ -162,6 +163,11 @@ impl Boot<'_> {
             }
             course => course,
         }
+    }
+
+    fn settings(&self) -> Settings {
+        let roots = tls::roots_file(Path::new(PACKED_ROOTS), None);
+        Settings::new(self.version, policy(), roots)
     }
 
     async fn bring_ssh_keys(&self, fetch: &Https) {

@@ -208,8 +208,12 @@ impl Supervisor {
     fn boot_ended(&mut self, now: Duration, pid: u32, end: End) -> Vec<Order> {
         self.deadline = None;
         match (self.boot.state, outcome(end)) {
+            (State::Resting { .. }, Some(_)) => {
+                self.boot.state = State::Done;
+                vec![]
+            }
             // What it had to do is done, and not to be done twice.
-            (State::Resting { .. }, _) => {
+            (State::Resting { .. }, None) => {
                 self.boot.state = State::Done;
                 let text = format!(
                     "boot role ended with {end}: until `stage2 retry` nothing keeps the network, \

@@ -463,6 +463,15 @@ fn a_boot_role_that_stays_for_the_lease_is_through_all_the_same() {
 }
 
 #[test]
+fn a_boot_role_that_was_through_may_end_without_another_word() {
+    let mut machine = booting(true);
+    machine.on_event(secs(5), Event::Heard(Word::Over(BootExit::NeedsOperator)));
+    assert_eq!(boot_ends(&mut machine, 9, End::Exit(4)), []);
+    assert_eq!(machine.wake_at(), None);
+    assert_eq!(machine.on_event(secs(20), Event::AskedToRetry)[1], Order::Start(Role::Boot));
+}
+
+#[test]
 fn a_boot_role_that_begins_anew_after_its_rest_has_deadlines_again() {
     let mut machine = booting(true);
     machine.on_event(secs(5), Event::Heard(Word::Over(BootExit::Done)));
