@@ -87,22 +87,46 @@ fn two_cards_that_could_be_meant_are_both_left_alone() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_card_that_is_degraded_keeps_the_machine_from_restarting() -> anyhow::Result<()> {
+fn a_card_that_is_degraded_keeps_the_machine_from_restarting_and_from_a_retry_that_was_wished_before()
+-> anyhow::Result<()> {
     let (scenario, chip) = (Scenario::with_flasher()?, Chip::new()?.stuck());
     let rom = scenario.artifact("/new.rom", &fs::read(VIRTIO_ROM)?);
-    let limited = [WRITE, &["--time-limit", "10"]].concat();
-    scenario.document(document::commands(&[("rom", &rom)], &[&limited]));
+    let write = [WRITE, &["--time-limit", "10"]].concat().join(" ");
+    let wishes = "stage2 set epoxy.hostname=other; stage2 retry";
+    let script = format!("{write}; ended=$?; {wishes}; exit $ended");
+    scenario.document(document::commands(&[("rom", &rom)], &[&["/bin/sh", "-c", &script]]));
     let mut vm = scenario.start(&machine(&scenario, &chip, PARTITIONS))?;
     vm.expect_in_order(&[
         "DEGRADED",
+        "a network card or a disk needs an operator, and the machine must not restart",
         "reported to",
         "boot attempt: mtd:1: DEGRADED",
-        "a network card or a disk needs an operator, and the machine must not restart",
     ])?;
     let (message, flash) = report(&scenario.server);
     assert!(message.starts_with("error: mtd:1: DEGRADED: "), "{message}");
     assert_eq!(flash["outcome"], "degraded", "{flash:#}");
     assert!(flash["restore_from"].is_string(), "{flash:#}");
+    Ok(())
+}
+
+#[test]
+fn a_flasher_outlives_the_boot_role_that_started_it() -> anyhow::Result<()> {
+    let (scenario, chip) = (Scenario::with_flasher()?, Chip::new()?);
+    let rom = fs::read(VIRTIO_ROM)?;
+    let artifact = scenario.artifact("/new.rom", &rom);
+    let kill = "case $line in *'write body'*) kill -9 $PPID;; esac";
+    let script = format!("{} 2>&1 | while read line; do echo $line; {kill}; done", WRITE.join(" "));
+    let kill_in_the_middle: &[&str] = &["/bin/sh", "-c", &script];
+    scenario.document(document::commands(&[("rom", &artifact)], &[kill_in_the_middle, WRITE]));
+    let mut vm = scenario.start(&machine(&scenario, &chip, PARTITIONS))?;
+    vm.expect_in_order(&[
+        "flasher (process ",
+        " goes on: it may be writing to a card",
+        "boot role ended with signal 9 (SIGKILL)",
+        "already programmed: nothing was written",
+        "Result: success",
+    ])?;
+    assert!(chip.content()? == chip.with(&rom), "{}", vm.evidence());
     Ok(())
 }
 
