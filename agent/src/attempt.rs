@@ -57,6 +57,22 @@ pub(crate) enum Mode {
     DryRun,
 }
 
+/// What follows an attempt that fails for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another one, with a report of its own.
+    Attempt,
+    /// None: the time is over.
+    Nothing,
+}
+
+impl Next {
+    /// What these tries leave time for.
+    pub(crate) fn after<C: Clock>(tries: &Tries<'_, C>) -> Self {
+        if tries.has_time_left() { Self::Attempt } else { Self::Nothing }
+    }
+}
+
 /// Where the boot document comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source<'a> {
@@ -78,6 +94,8 @@ pub(crate) struct Attempt<'a, F, C> {
     pub(crate) report: &'a str,
     /// What the first report tells of earlier boots.
     pub(crate) evidence: &'a Evidence,
+    /// The directory where flashers say how it went.
+    pub(crate) flash_reports: &'a Path,
     /// Below which the ssh server finds keys that a document brings; none where it is not ours.
     pub(crate) keys_below: Option<&'a Path>,
     /// Where commands print.
@@ -134,10 +152,10 @@ impl Ended {
         self.result.as_ref().is_err_and(Error::needs_operator)
     }
 
-    /// Whether the server has only this report to learn it from.
-    fn report_tries(&self) -> Backoff {
+    /// A server that is to have only this report to learn it from gets it more surely.
+    fn report_tries(&self, next: Next) -> Backoff {
         match &self.result {
-            Err(error) if error.is_transient() => ONE_TRY,
+            Err(error) if error.is_transient() && next == Next::Attempt => ONE_TRY,
             _ => LAST_REPORT,
         }
     }
@@ -172,9 +190,9 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     }
 
     /// Reports how it went. The network may have been lost meanwhile, and must be there again.
-    pub(crate) async fn report(&self, kargs: &Kargs, ended: &Ended) {
+    pub(crate) async fn report(&self, kargs: &Kargs, ended: &Ended, next: Next) {
         if !matches!(ended.result, Err(Error::NewAttempt)) {
-            self.send_report(kargs, ended).await;
+            self.send_report(kargs, ended, next).await;
         }
     }
 
@@ -187,6 +205,9 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
 
     /// `state` is what a report tells of the document, as far as we came.
     async fn follow_document(&self, kargs: &mut Kargs, state: &mut String) -> Result<(), Error> {
+        if let Some(report) = FlashReports::left_for_an_operator(self.flash_reports) {
+            return Err(Error::NeedsOperator(Box::new(report)));
+        }
         self.watch.step("boot document", DOCUMENTS_LIMIT);
         let document = self.unless_retried(self.document(kargs)).await;
         *state = nextboot::debug_config_without_document(kargs);
@@ -201,7 +222,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
                 let plan = requests.plan(&paths(&files))?;
                 *state = plan.debug_config();
                 self.watch.board.plan(state);
-                let reports = FlashReports::begin(self.machine.dir);
+                let reports = FlashReports::begin(self.flash_reports);
                 let ran = self.run_commands(&plan, &reports).await;
                 state.push_str(&flash_reports::shown(&reports.read()));
                 match flash_reports::for_an_operator(reports.read()) {
@@ -303,7 +324,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     }
 
     /// The boot matters more than the report: one that does not arrive is a warning.
-    async fn send_report(&self, kargs: &Kargs, ended: &Ended) {
+    async fn send_report(&self, kargs: &Kargs, ended: &Ended, next: Next) {
         let (url, outcome) = (kargs.get(self.report), ended.outcome());
         if self.mode == Mode::DryRun {
             log::info!("Report: {outcome} (not sent: this is a dry run)");
@@ -316,7 +337,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
             evidence: self.evidence,
             introduction: &introduction,
         };
-        let mut tries = Tries::new(self.clock, ended.report_tries());
+        let mut tries = Tries::new(self.clock, ended.report_tries(next));
         loop {
             self.watch.step("report", REPORT_LIMIT + MARGIN);
             let sent = report::send(self.fetch, self.report, url, &report).await;

@@ -27,6 +27,7 @@ use crate::commands::Output;
 use crate::downloads::{self, DOWNLOADS};
 use crate::evidence::Evidence;
 use crate::fetch::{Https, Settings};
+use crate::flash_reports::FlashReports;
 use crate::hold::{self, Next, Operators, Pauses};
 use crate::keyring::OF_THE_PARAMETER;
 use crate::meminfo::MEMINFO;
@@ -108,6 +109,9 @@ async fn boot(operators: &Operators<'_>) -> anyhow::Result<BootExit> {
     let mut uplink = Uplink::default();
     loop {
         operators.watch.begin_anew();
+        if operators.wishes.is_retry_wanted() {
+            FlashReports::forget(Path::new(state::DIRECTORY));
+        }
         let cmdline = cmdline::replace(&given, &operators.wishes.begin_anew());
         let params = BootParams::parse(&cmdline);
         warn_of_contradictions(&cmdline, &params);
@@ -147,7 +151,10 @@ impl Boot<'_> {
     /// keys, or if there is a DHCP lease to be kept.
     async fn run(&self, uplink: &mut Uplink) -> Course {
         if source(self.params, "").is_none() {
-            self.try_network(uplink).await;
+            tokio::select! {
+                () = self.try_network(uplink) => {}
+                () = self.operators.wishes.until(Wishes::is_retry_wanted) => return Course::Anew,
+            }
         } else if let Err(course) = self.bring_network_up(uplink).await {
             return course;
         }
@@ -292,6 +299,7 @@ impl Boot<'_> {
             source,
             report: self.params.report,
             evidence: self.evidence,
+            flash_reports: Path::new(state::DIRECTORY),
             keys_below: Some(Path::new("/")),
             output: Output::of_the_machine(),
             mode: Mode::Run,
@@ -313,12 +321,15 @@ impl Boot<'_> {
                 return Course::Anew;
             }
             if ended.needs_operator() {
+                // Whoever wished for another attempt did not know yet.
+                self.operators.wishes.forget_retry();
                 // PID 1 knows it before the driver of that card is asked for anything.
                 self.operators.watch.over(BootExit::NeedsOperator);
             }
             // A command may have taken the card: a flasher that writes to it does.
             self.try_network(uplink).await;
-            uplink.keep_during(attempt.report(&kargs, &ended)).await;
+            let next = attempt::Next::after(&tries);
+            uplink.keep_during(attempt.report(&kargs, &ended, next)).await;
             let error = match ended.result {
                 Ok(()) if self.operators.wishes.is_retry_wanted() => return Course::Anew,
                 Ok(()) => return Course::Ended(after_success(attempt.source)),
@@ -326,8 +337,9 @@ impl Boot<'_> {
             };
             if error.needs_operator() {
                 log::error!("boot attempt: {}", Chain(&error));
-                // Whoever wished for another one did not know yet.
-                self.operators.wishes.forget_retry();
+                if self.operators.wishes.is_retry_wanted() {
+                    return Course::Anew;
+                }
                 return Course::Ended(BootExit::NeedsOperator);
             }
             let pause = hold::pause(&mut tries, "boot attempt", error, self.operators);

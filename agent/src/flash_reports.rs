@@ -1,6 +1,7 @@
 //! What flashers that a boot document's commands start say about their cards and disks.
 //!
-//! Each adds a line of JSON to a file whose name it finds in its environment.
+//! Each adds a line of JSON to a file whose name it finds in its environment. A flasher may outlive the
+//! boot role, and what it says then counts for the next one.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use agent_types::flash_report::{FlashReport, REPORTS_VARIABLE};
 
+const FILE: &str = "flash-reports";
+
 /// The reports of one attempt.
 #[derive(Debug)]
 pub(crate) struct FlashReports {
@@ -16,10 +19,22 @@ pub(crate) struct FlashReports {
 }
 
 impl FlashReports {
+    /// What an earlier attempt, or an earlier boot role, has left in `dir` for an operator.
+    pub(crate) fn left_for_an_operator(dir: &Path) -> Option<FlashReport> {
+        for_an_operator(Self { file: dir.join(FILE) }.read())
+    }
+
+    /// An operator has seen what was left.
+    pub(crate) fn forget(dir: &Path) {
+        if let Err(error) = remove(&dir.join(FILE)) {
+            log::warn!("cannot forget reports of flashers in {}: {error}", dir.display());
+        }
+    }
+
     /// An empty collection in `dir`, which others may write to: the file is ours before any command
     /// adds to it.
     pub(crate) fn begin(dir: &Path) -> Self {
-        let file = dir.join("flash-reports");
+        let file = dir.join(FILE);
         if let Err(error) = replace_with_empty(&file) {
             log::warn!("cannot collect reports of flashers in {}: {error}", file.display());
         }
@@ -38,11 +53,15 @@ impl FlashReports {
     }
 }
 
-fn replace_with_empty(file: &Path) -> io::Result<()> {
+fn remove(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
+}
+
+fn replace_with_empty(file: &Path) -> io::Result<()> {
+    remove(file)?;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map(drop)
 }
 
@@ -89,6 +108,12 @@ mod tests {
         assert_eq!(read.len(), 2);
         assert!(shown(&read).contains("\"outcome\": \"degraded\""), "{}", shown(&read));
         assert_eq!(for_an_operator(read).unwrap().card, "mtd:2");
+        let left = || FlashReports::left_for_an_operator(directory.path());
+        assert_eq!(left().unwrap().card, "mtd:2");
         assert_eq!(FlashReports::begin(directory.path()).read(), []);
+        assert_eq!(left(), None);
+        fs::write(&file, report("mtd:2", "degraded")).unwrap();
+        FlashReports::forget(directory.path());
+        assert_eq!(left(), None);
     }
 }

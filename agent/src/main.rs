@@ -148,7 +148,7 @@ fn role_named(name: &str) -> Option<&'static Role> {
 }
 
 fn become_role(role: &Role, arguments: &[String]) -> ExitCode {
-    if role.caller == Init && !spawn::is_child_of_init() {
+    if role.caller == Init && !was_started_by_init() {
         eprintln!("{}: only stage2's PID 1 starts this role", role.name);
         return ExitCode::FAILURE;
     }
@@ -156,6 +156,16 @@ fn become_role(role: &Role, arguments: &[String]) -> ExitCode {
         begin(role);
     }
     (role.run)(arguments)
+}
+
+/// Where there is no `/proc`, nobody can tell whose PID 1 it is.
+fn was_started_by_init() -> bool {
+    let is_foreign = match Pid1::find() {
+        Pid1::Ours => false,
+        Pid1::Systemd => true,
+        Pid1::Other(name) => !name.is_empty(),
+    };
+    spawn::is_child_of_init() && !is_foreign
 }
 
 /// In our own ramdisk a role may be a child of PID 1, and the log is the machine's.

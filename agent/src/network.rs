@@ -180,15 +180,11 @@ pub(crate) async fn bring_up(
     let mut links = Links::watch().await?;
     netlink.apply(&LinkChange::SetUp { index: IfIndex::LOOPBACK }).await?;
     let selection = pick::pick(&mut links, config.interface.as_deref(), limits, on_wait).await?;
-    let mut way = way(&netlink, config, &mut links, selection, limits, on_wait).await;
-    if let Err(error @ Error::NoCarrier { .. }) = &way
-        && let Some(names) = selection.others(&links.now())
-    {
-        log::warn!("{error}; taking the first of {names} that works");
-        let every = Selection::EveryCard;
-        way = self::way(&netlink, config, &mut links, every, limits, on_wait).await;
-    }
-    let (link, lease) = way?;
+    let (link, lease) = tokio::select! {
+        biased;
+        failed = set_up_all(&netlink, links.clone(), selection) => return Err(failed),
+        found = find_way(config, &mut links, selection, limits, on_wait) => found?,
+    };
     let network = configure(&netlink, &links, config, &link, lease).await?;
     introduce(&network, root)?;
     Ok(network)
@@ -244,23 +240,7 @@ async fn set_up(netlink: &Netlink, link: &Link, selection: Selection) -> Result<
     Ok(())
 }
 
-/// Sets the selected interfaces up, and finds the one that leads somewhere.
-async fn way(
-    netlink: &Netlink,
-    config: &NetworkConfig,
-    links: &mut Links,
-    selection: Selection,
-    limits: &Limits,
-    on_wait: OnWait<'_>,
-) -> Result<(Link, Option<Lease>), Error> {
-    tokio::select! {
-        biased;
-        failed = set_up_all(netlink, links.clone(), selection) => Err(failed),
-        found = find_way(config, links, selection, limits, on_wait) => found,
-    }
-}
-
-/// The interface that leads somewhere, and with DHCP what the server there grants.
+/// Finds the interface that leads somewhere, and with DHCP what the server there grants.
 async fn find_way(
     config: &NetworkConfig,
     links: &mut Links,

@@ -72,12 +72,16 @@ pub(crate) fn ended() -> impl Iterator<Item = (u32, End)> {
     })
 }
 
-/// Kills every process of a session, whatever group it has moved to. Only a flasher is left alone: half
-/// of a ROM on a chip is no ROM. It holds a lock on its card, and ends by itself.
+/// Kills every process of a session, whatever group it has moved to. Only a flasher is left alone, with
+/// what it started: half of a ROM on a chip is no ROM. It holds a lock on its card, and ends by
+/// itself.
 pub(crate) fn kill_session(system: &mut impl System, proc: &Path, session: u32) {
-    for process in processes(proc).filter(|process| process.session == session) {
+    let session: Vec<_> = processes(proc).filter(|process| process.session == session).collect();
+    for process in &session {
         if process.name == flasher::NAME {
             log::warn!("{process} goes on: it may be writing to a card");
+        }
+        if is_of_a_flasher(process, &session) {
             continue;
         }
         if let Err(error) = system.signal(Target::Process(process.pid), Signal::Kill) {
@@ -87,6 +91,14 @@ pub(crate) fn kill_session(system: &mut impl System, proc: &Path, session: u32) 
     }
 }
 
+/// Whether it is one, or an offspring of one.
+fn is_of_a_flasher(process: &Process, all: &[Process]) -> bool {
+    let parent = |process: &&Process| all.iter().find(|other| other.pid == process.parent);
+    // Numbers are used again, so the line might not end.
+    let line = std::iter::successors(Some(process), parent).take(all.len());
+    line.into_iter().any(|process| process.name == flasher::NAME)
+}
+
 /// A process as `/proc/<pid>/stat` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -94,6 +106,8 @@ pub(crate) struct Process {
     pub(crate) pid: u32,
     /// Its program, cut to 15 bytes by the kernel.
     pub(crate) name: String,
+    /// Who started it, or who has taken it over.
+    pub(crate) parent: u32,
     /// The session that it belongs to.
     pub(crate) session: u32,
 }
@@ -103,8 +117,9 @@ impl Process {
     fn parse(stat: &str) -> Option<Self> {
         let (pid, rest) = stat.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
-        let session = rest.split(' ').nth(3)?;
-        Some(Self { pid: pid.parse().ok()?, name: name.to_owned(), session: session.parse().ok()? })
+        let mut numbers = rest.split(' ').skip(1).map(|number| number.parse().ok());
+        let (parent, session) = (numbers.next()??, numbers.nth(1)??);
+        Some(Self { pid: pid.parse().ok()?, name: name.to_owned(), parent, session })
     }
 }
 
@@ -147,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_program_may_have_any_name() {
-        let process = |name: &str| Process { pid: 7, name: name.to_owned(), session: 5 };
+        let process = |name: &str| Process { pid: 7, name: name.to_owned(), parent: 1, session: 5 };
         for (stat, expected) in [
             ("7 (boot) S 1 6 5 0 -1", Some(process("boot"))),
             ("7 (a) R 1 (b) S 1 6 5 0 -1", Some(process("a) R 1 (b"))),
@@ -161,18 +176,27 @@ mod tests {
     #[test]
     fn what_a_dead_role_leaves_behind_is_killed_but_for_a_flasher_and_nothing_else() {
         let proc = tempfile::tempdir().unwrap();
-        for (pid, session, name) in
-            [(10, 10, "boot"), (11, 10, "x"), (12, 12, "x"), (13, 0, "x"), (14, 10, "flasher")]
-        {
+        for (pid, parent, session, name) in [
+            (10, 1, 10, "boot"),
+            (11, 10, 10, "x"),
+            (12, 1, 12, "x"),
+            (13, 2, 0, "x"),
+            (14, 11, 10, "flasher"),
+            (15, 14, 10, "exe"),
+            (16, 15, 10, "mstflint"),
+            // Who started whom is no line without an end.
+            (17, 18, 10, "y"),
+            (18, 17, 10, "y"),
+        ] {
             let directory = proc.path().join(pid.to_string());
             fs::create_dir(&directory).unwrap();
-            let stat = format!("{pid} ({name}) S 1 {pid} {session} 0");
+            let stat = format!("{pid} ({name}) S {parent} {pid} {session} 0");
             fs::write(directory.join("stat"), stat).unwrap();
         }
         let mut system = FakeSystem::default();
         kill_session(&mut system, proc.path(), 10);
         system.calls.sort_by_key(|call| format!("{call:?}"));
         let kill = |pid| Call::Signal(Target::Process(pid), Signal::Kill);
-        assert_eq!(system.calls, [kill(10), kill(11)]);
+        assert_eq!(system.calls, [kill(10), kill(11), kill(17), kill(18)]);
     }
 }

@@ -67,7 +67,8 @@ impl<'a, C: Clock> Tries<'a, C> {
         Ok(())
     }
 
-    fn has_time_left(&self) -> bool {
+    /// Whether there is another try after a failure that may go away.
+    pub(crate) fn has_time_left(&self) -> bool {
         self.clock.now().duration_since(self.started) + self.pause <= self.backoff.deadline
     }
 }

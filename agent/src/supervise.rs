@@ -340,7 +340,10 @@ impl Supervisor {
                     format!("held by the operator, until `stage2 resume`: not {}", doing(way));
                 vec![Order::Say(Level::Warn, text)]
             }
-            (Departure::Held { after: Reason::GaveUp, .. }, Hold::Off) => {
+            // A resting boot role begins anew by itself, and its first step ends the countdown.
+            (Departure::Held { after: Reason::GaveUp, .. }, Hold::Off)
+                if !matches!(self.boot.state, State::Resting { .. }) =>
+            {
                 self.departure = Departure::Staying;
                 self.retry()
             }

@@ -5,13 +5,14 @@
 use std::fs;
 use std::time::Duration;
 
+use agent_types::flash_report::REPORTS_VARIABLE;
 use serde_json::Value;
 use vmtest::chain::{Chain, HOST, ROMS, Stage3};
 use vmtest::document::{self, sha256};
 use vmtest::flash::{Chip, OPROM, PARTITIONS, VIRTIO, VIRTIO_ID, VIRTIO_ROM};
 use vmtest::image::Image;
 use vmtest::machine::{Card, Machine};
-use vmtest::scenario::Scenario;
+use vmtest::scenario::{DOCUMENT, Scenario};
 use vmtest::server::BootServer;
 use vmtest::vm::Vm;
 
@@ -127,6 +128,27 @@ fn a_flasher_outlives_the_boot_role_that_started_it() -> anyhow::Result<()> {
         "Result: success",
     ])?;
     assert!(chip.content()? == chip.with(&rom), "{}", vm.evidence());
+    Ok(())
+}
+
+#[test]
+fn what_a_flasher_says_after_its_boot_role_has_died_counts_for_the_next_one() -> anyhow::Result<()>
+{
+    let scenario = Scenario::new()?;
+    let degraded = r#"{"outcome":"degraded","why":"w","restore_from":null,"card":"mtd:1",
+        "pci_id":null,"programmer":"p","chip":null,"rom":null,"previous":null,"backup":null,
+        "blocks_changed":0,"phases":[]}"#;
+    let line = degraded.replace('\n', "");
+    let script = format!("echo '{line}' >>${REPORTS_VARIABLE}; kill -9 $PPID");
+    scenario.document(document::commands(&[], &[&["/bin/sh", "-c", &script]]));
+    let mut vm = scenario.boot()?;
+    vm.expect_in_order(&[
+        "boot role ended with signal 9 (SIGKILL)",
+        "a network card or a disk needs an operator, and the machine must not restart",
+        "reported to",
+        "boot attempt: mtd:1: DEGRADED",
+    ])?;
+    assert_eq!(scenario.server.requests_for(DOCUMENT).len(), 1, "nothing is tried again");
     Ok(())
 }
 

@@ -1,8 +1,7 @@
 //! Picks the interfaces to try.
 //!
-//! Names move between boots and between kernels, so a name that does not exist, or that is another
-//! card's today and has no cable, is no reason to give up: the machine's cards are tried instead, and
-//! the operator is told.
+//! Names move between boots and between kernels, so a name that does not exist is no reason to
+//! give up: the machine's cards are tried instead, and the operator is told.
 
 use crate::links::{Link, LinkTable, Links};
 use crate::netlink::IfIndex;
@@ -32,14 +31,6 @@ impl Selection {
     pub(super) fn names(self, table: &LinkTable) -> String {
         let names: Vec<_> = self.links(table).map(|link| link.name.as_str()).collect();
         names.join(", ")
-    }
-
-    /// The names of the cards that were not selected, if there are any.
-    pub(super) fn others(self, table: &LinkTable) -> Option<String> {
-        let Self::Only(selected) = self else { return None };
-        let others = table.values().filter(|link| link.is_card() && link.index != selected);
-        let names: Vec<_> = others.map(|link| link.name.as_str()).collect();
-        (!names.is_empty()).then(|| names.join(", "))
     }
 }
 

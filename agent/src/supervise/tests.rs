@@ -503,3 +503,15 @@ fn it_is_looked_for_the_first_key_until_there_is_one() {
     assert_eq!(looked, [Order::Start(Role::Rescue)]);
     assert!(!machine.waits_for_a_key());
 }
+
+#[test]
+fn a_held_restart_follows_after_all_when_the_resting_boot_role_does_not_begin_anew() {
+    let mut machine = booting(true);
+    machine.on_event(secs(5), Event::Heard(Word::Over(BootExit::GaveUp)));
+    looking(&mut machine, Keys::Some, Hold::On).on_event(secs(6), Event::Tick);
+    let restart =
+        say(Level::Error, "boot role gave up (exit status 2): restarting the machine in 10 s");
+    let off = looking(&mut machine, Keys::Some, Hold::Off);
+    assert_eq!(off.on_event(secs(50), Event::Tick), [restart]);
+    assert_eq!(off.on_event(secs(60), Event::Tick), [Order::Leave(Reboot::Restart)]);
+}

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::words;
+
 /// Stands where a secret was.
 pub const MARKER: &str = "…";
 
@@ -24,6 +26,8 @@ const SECRET_WORDS: &[&str] = &[
 ];
 /// A name that is one of these is the name of a secret.
 const SECRET_NAMES: &[&str] = &["sig", "pass", "pw", "pwd"];
+/// What may stand between `Authorization:` and the secret; IANA's registry has more, and rarer ones.
+const SCHEMES: &[&str] = &["basic", "bearer", "digest", "negotiate", "token"];
 /// What a session stands behind: `/v1/boot/<host>/<session>/…`.
 const BOOT_ROUTE: &str = "/v1/boot/";
 
@@ -64,14 +68,25 @@ pub fn redact_words(words: &[String]) -> Vec<String> {
 /// A command in one text, without its secrets.
 #[must_use]
 pub fn redact_line(line: &str) -> String {
-    let words: Vec<_> = redact(line).split(' ').map(str::to_owned).collect();
-    redact_words(&words).join(" ")
+    let words = words::split(line).unwrap_or_else(|_| line.split(' ').map(str::to_owned).collect());
+    let shown = redact_words(&words);
+    if shown == words { redact(line) } else { shown.join(" ") }
 }
 
 /// The rules for texts know the schemes of `Authorization`, and leave them.
 fn redacted_word(word: &str) -> String {
-    let shown = redact(word);
+    let shown = match word.split_once('=') {
+        // One value, with spaces perhaps, and no whole kernel command line.
+        Some((name, value)) if is_secret_name(name) && !value.contains('=') => {
+            format!("{name}={}", redact_value(name, value))
+        }
+        _ => redact(word),
+    };
     if shown.contains(MARKER) { shown } else { header(&shown) }
+}
+
+fn is_secret_name(name: &str) -> bool {
+    name.chars().all(is_name) && is_secret(name)
 }
 
 fn is_secret_option(word: &str) -> bool {
@@ -187,6 +202,8 @@ fn authorizations(text: &str) -> String {
     }
     let space = &value[..value.len() - credentials.len()];
     let scheme = credentials.split_once(' ').map_or("", |(scheme, _)| scheme);
+    let is_known = SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let scheme = if is_known { scheme } else { "" };
     let gap = if scheme.is_empty() { "" } else { " " };
     format!("{before}{space}{scheme}{gap}{MARKER}{}", authorizations(behind))
 }
@@ -194,9 +211,7 @@ fn authorizations(text: &str) -> String {
 /// Replaces the value of a header field that is a word of its own, as behind curl's `-H`.
 fn header(word: &str) -> String {
     match word.split_once(':') {
-        Some((name, value))
-            if is_secret(name) && name.chars().all(is_name) && !value.is_empty() =>
-        {
+        Some((name, value)) if is_secret_name(name) && !value.is_empty() => {
             format!("{name}: {MARKER}")
         }
         _ => word.to_owned(),
@@ -289,7 +304,16 @@ mod tests {
             redact_words(&words(&["x", "--token", "a", "b", "--key=c", "d", "-n", "e"])),
             words(&["x", "--token", "…", "b", "--key=…", "d", "-n", "e"])
         );
-        assert_eq!(redact_line("x --token a  b='c d' pw='e f'"), "x --token …  b='c d' pw='…'");
+        for (line, expected) in [
+            ("x --token a  b='c d' pw='e f'", "x --token … b=c d pw=…"),
+            ("curl -H 'X-Auth-Token: abc' u", "curl -H X-Auth-Token: … u"),
+            ("x --password 'my secret' y", "x --password … y"),
+            ("x --password 'open", "x --password …"),
+            ("x 'a  b' # token=c", "x 'a  b' # token=…"),
+            ("curl -H 'Authorization: tok3n more'", "curl -H Authorization: …"),
+        ] {
+            assert_eq!(redact_line(line), expected);
+        }
     }
 
     #[test]
