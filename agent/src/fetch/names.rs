@@ -169,20 +169,26 @@ fn absolute(name: &str) -> String {
     if name.contains('.') && !name.ends_with('.') { format!("{name}.") } else { name.to_owned() }
 }
 
-/// IPv6 addresses are asked for only where the servers say that there is none of IPv4: a failure is
-/// not to look like a name that does not exist.
+/// IPv6 addresses are asked for where there is none of IPv4; some servers refuse to say that there is
+/// none. A failure is not to look like a name that does not exist.
 async fn lookup(resolver: &TokioResolver, name: &str) -> Result<Vec<IpAddr>, NetError> {
-    match resolver.ipv4_lookup(name).await {
-        Err(NetError::Dns(DnsError::NoRecordsFound(_))) => {
-            addresses_of(resolver.ipv6_lookup(name).await)
-        }
-        found => addresses_of(found),
+    let no_ipv4 = match resolver.ipv4_lookup(name).await {
+        Ok(found) => return Ok(addresses_of(&found)),
+        Err(error) => error,
+    };
+    match resolver.ipv6_lookup(name).await {
+        Ok(found) => Ok(addresses_of(&found)),
+        Err(error) if is_absence(&no_ipv4) => Err(error),
+        Err(_) => Err(no_ipv4),
     }
 }
 
-fn addresses_of(found: Result<Lookup, NetError>) -> Result<Vec<IpAddr>, NetError> {
-    let found = found?;
-    Ok(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
+fn addresses_of(found: &Lookup) -> Vec<IpAddr> {
+    found.answers().iter().filter_map(|record| record.data.ip_addr()).collect()
+}
+
+fn is_absence(error: &NetError) -> bool {
+    matches!(error, NetError::Dns(DnsError::NoRecordsFound(_)))
 }
 
 fn failure(name: &str, servers: String, error: &NetError) -> Error {
