@@ -148,19 +148,21 @@ fn role_named(name: &str) -> Option<&'static Role> {
 }
 
 fn become_role(role: &Role, arguments: &[String]) -> ExitCode {
-    if role.caller == Init && !was_started_by_init() {
+    if role.caller == Kernel {
+        return (role.run)(arguments);
+    }
+    let pid1 = Pid1::find();
+    if role.caller == Init && !was_started_by(&pid1) {
         eprintln!("{}: only stage2's PID 1 starts this role", role.name);
         return ExitCode::FAILURE;
     }
-    if role.caller != Kernel {
-        begin(role);
-    }
+    begin(role, &pid1);
     (role.run)(arguments)
 }
 
 /// Where there is no `/proc`, nobody can tell whose PID 1 it is.
-fn was_started_by_init() -> bool {
-    let is_foreign = match Pid1::find() {
+fn was_started_by(pid1: &Pid1) -> bool {
+    let is_foreign = match pid1 {
         Pid1::Ours => false,
         Pid1::Systemd => true,
         Pid1::Other(name) => !name.is_empty(),
@@ -169,8 +171,8 @@ fn was_started_by_init() -> bool {
 }
 
 /// In our own ramdisk a role may be a child of PID 1, and the log is the machine's.
-fn begin(role: &Role) {
-    if Pid1::find() != Pid1::Ours {
+fn begin(role: &Role, pid1: &Pid1) {
+    if *pid1 != Pid1::Ours {
         return kmsg::start(Readers::User);
     }
     let begun = spawn::begin(role.name);

@@ -200,12 +200,16 @@ fn authorizations(text: &str) -> String {
     if credentials.is_empty() {
         return format!("{before}{value}{}", authorizations(behind));
     }
-    let space = &value[..value.len() - credentials.len()];
-    let scheme = credentials.split_once(' ').map_or("", |(scheme, _)| scheme);
-    let is_known = SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
-    let scheme = if is_known { scheme } else { "" };
-    let gap = if scheme.is_empty() { "" } else { " " };
-    format!("{before}{space}{scheme}{gap}{MARKER}{}", authorizations(behind))
+    let secret = match credentials.split_once(' ') {
+        Some((scheme, secret)) if is_scheme(scheme) => secret,
+        _ => credentials,
+    };
+    let shown = &value[..value.len() - secret.len()];
+    format!("{before}{shown}{MARKER}{}", authorizations(behind))
+}
+
+fn is_scheme(word: &str) -> bool {
+    SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
 /// Replaces the value of a header field that is a word of its own, as behind curl's `-H`.
