@@ -133,16 +133,19 @@ fn a_file_whose_length_is_not_told_is_taken_and_verified_too() -> anyhow::Result
     vm.has_no("next try in")
 }
 
-/// The report of an attempt that worked is lost for this reason, and the machine minds no further.
-fn expect_lost_report(scenario: &Scenario, cmdline: &str, reason: &str) -> anyhow::Result<()> {
+/// The report of an attempt that worked is lost for this reason, and the machine minds no further;
+/// returns how many warnings there are.
+fn expect_lost_report(scenario: &Scenario, cmdline: &str, reason: &str) -> anyhow::Result<usize> {
     scenario.document(greet_with(&scenario.artifact(PAYLOAD, &payload())));
     let mut vm = scenario.start(&scenario.machine_with(cmdline))?;
     vm.expect_in_order(&["hello from the document", "Result: success"])?;
     vm.expect("stage2: cannot report: cannot POST https://192.168.0.1:")?;
     vm.expect(reason)?;
     vm.expect("the boot document ran to its end: the machine stays in rescue")?;
+    let lines = vm.console.lines();
+    let warnings = lines.iter().filter(|line| line.contains("cannot report")).count();
     assert_eq!(scenario.server.reports(), []);
-    Ok(())
+    Ok(warnings)
 }
 
 #[test]
@@ -162,17 +165,27 @@ fn the_last_report_is_sent_again_until_it_arrives() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_report_that_does_not_arrive_is_a_warning_and_changes_nothing() -> anyhow::Result<()> {
+fn a_report_that_does_not_arrive_is_a_warning_for_each_try_and_changes_nothing()
+-> anyhow::Result<()> {
     let scenario = Scenario::new()?;
     drop(scenario.server.open_session());
-    expect_lost_report(&scenario, &scenario.cmdline(), ": HTTP 403 Forbidden")?;
+    let warnings = expect_lost_report(&scenario, &scenario.cmdline(), ": HTTP 403 Forbidden")?;
+    assert_eq!(warnings, 1, "the server has said no");
+
+    let scenario = Scenario::new()?;
+    scenario.server.fault(&scenario.route("report"), Fault::Status(500), Times::Always);
+    let reason = ": HTTP 500 Internal Server Error";
+    let warnings = expect_lost_report(&scenario, &scenario.cmdline(), reason)?;
+    assert_eq!(warnings, scenario.server.requests_for(&scenario.route("report")).len());
+    assert!(warnings > 1);
 
     let scenario = Scenario::new()?;
     let report = scenario.server.https_url(&scenario.route("report"));
     // Port 1 is reserved, and nobody listens there.
     let nowhere = scenario.cmdline().replace(&report, "https://192.168.0.1:1/report");
     let reason = ": cannot connect to 192.168.0.1:1: Connection refused (os error 111)";
-    expect_lost_report(&scenario, &nowhere, reason)
+    assert!(expect_lost_report(&scenario, &nowhere, reason)? > 1);
+    Ok(())
 }
 
 #[test]
