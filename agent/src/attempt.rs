@@ -35,7 +35,7 @@ use crate::verify::Verified;
 use crate::watch::{MARGIN, Watch};
 use crate::wishes::Wishes;
 
-/// Three documents that each take their whole time.
+/// For all documents together: three that each take their whole time.
 const DOCUMENTS_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// One request that takes its whole time.
 const REPORT_LIMIT: Duration = Duration::from_secs(11 * 60);
@@ -59,14 +59,14 @@ pub(crate) enum Mode {
 
 /// What follows an attempt that fails for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum Followup {
     /// Another one, with a report of its own.
     Attempt,
     /// None: the time is over.
     Nothing,
 }
 
-impl Next {
+impl Followup {
     /// What these tries leave time for.
     pub(crate) fn after<C: Clock>(tries: &Tries<'_, C>) -> Self {
         if tries.has_time_left() { Self::Attempt } else { Self::Nothing }
@@ -108,6 +108,8 @@ pub(crate) struct Attempt<'a, F, C> {
 pub(crate) enum Error {
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
+    #[error("cannot load all boot documents within {} min", DOCUMENTS_LIMIT.as_secs() / 60)]
+    TooSlow,
     #[error("cannot follow the boot document")]
     Document(#[from] nextboot::Error),
     #[error(transparent)]
@@ -153,9 +155,9 @@ impl Ended {
     }
 
     /// A server that is to have only this report to learn it from gets it more surely.
-    fn report_tries(&self, next: Next) -> Backoff {
+    fn report_tries(&self, followup: Followup) -> Backoff {
         match &self.result {
-            Err(error) if error.is_transient() && next == Next::Attempt => ONE_TRY,
+            Err(error) if error.is_transient() && followup == Followup::Attempt => ONE_TRY,
             _ => LAST_REPORT,
         }
     }
@@ -190,9 +192,9 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     }
 
     /// Reports how it went. The network may have been lost meanwhile, and must be there again.
-    pub(crate) async fn report(&self, kargs: &Kargs, ended: &Ended, next: Next) {
+    pub(crate) async fn report(&self, kargs: &Kargs, ended: &Ended, followup: Followup) {
         if !matches!(ended.result, Err(Error::NewAttempt)) {
-            self.send_report(kargs, ended, next).await;
+            self.send_report(kargs, ended, followup).await;
         }
     }
 
@@ -208,7 +210,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
         if let Some(report) = FlashReports::left_for_an_operator(self.flash_reports) {
             return Err(Error::NeedsOperator(Box::new(report)));
         }
-        self.watch.step("boot document", DOCUMENTS_LIMIT);
+        self.watch.step("boot document", DOCUMENTS_LIMIT + MARGIN);
         let document = self.unless_retried(self.document(kargs)).await;
         *state = nextboot::debug_config_without_document(kargs);
         let Resolved { document, over_tls } = document?;
@@ -240,6 +242,11 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     }
 
     async fn document(&self, kargs: &mut Kargs) -> Result<Resolved, Error> {
+        let loaded = tokio::time::timeout(DOCUMENTS_LIMIT, self.load_document(kargs)).await;
+        loaded.unwrap_or(Err(Error::TooSlow))
+    }
+
+    async fn load_document(&self, kargs: &mut Kargs) -> Result<Resolved, Error> {
         match self.source {
             Source::Server { action, add_kargs } => {
                 Ok(resolve::follow(self.fetch, kargs, action, add_kargs).await?)
@@ -324,7 +331,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
     }
 
     /// The boot matters more than the report: one that does not arrive is a warning.
-    async fn send_report(&self, kargs: &Kargs, ended: &Ended, next: Next) {
+    async fn send_report(&self, kargs: &Kargs, ended: &Ended, followup: Followup) {
         let (url, outcome) = (kargs.get(self.report), ended.outcome());
         if self.mode == Mode::DryRun {
             log::info!("Report: {outcome} (not sent: this is a dry run)");
@@ -337,7 +344,7 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
             evidence: self.evidence,
             introduction: &introduction,
         };
-        let mut tries = Tries::new(self.clock, ended.report_tries(next));
+        let mut tries = Tries::new(self.clock, ended.report_tries(followup));
         loop {
             self.watch.step("report", REPORT_LIMIT + MARGIN);
             let sent = report::send(self.fetch, self.report, url, &report).await;
@@ -369,3 +376,6 @@ fn shown_path(path: &Path) -> String {
 fn show(command: &[String]) {
     log::info!("Command: {}", Argv(&redact_words(command)));
 }
+
+#[cfg(test)]
+mod tests;

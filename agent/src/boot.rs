@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use futures_util::future::{FusedFuture as _, FutureExt as _};
 
 use crate::artifact::{self, FILE_LIMIT, Machine};
-use crate::attempt::{self, Attempt, Mode, Source};
+use crate::attempt::{self, Attempt, Followup, Mode, Source};
 use crate::build_info::{BUILD_INFO, BuildInfo};
 use crate::chain::Chain;
 use crate::clock::Monotonic;
@@ -46,12 +46,13 @@ use crate::wallclock;
 use crate::watch::{MARGIN, Watch};
 use crate::wishes::{WISHES, Wishes};
 
-/// For a network, and again for the attempts with it. The original client gives up, and restarts the
-/// machine, after the same time.
+/// The original client gives up, and restarts the machine, after the same time.
+pub(crate) const ATTEMPTS_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
+/// For a network, and again for the attempts with it.
 const ATTEMPTS: Backoff = Backoff {
     first: Duration::from_secs(10),
     longest: Duration::from_secs(60),
-    deadline: Duration::from_secs(6 * 60 * 60),
+    deadline: ATTEMPTS_LIMIT,
 };
 /// Waiting for the network says something every 10 s.
 const NETWORK_LIMIT: Duration = Duration::from_secs(60);
@@ -150,7 +151,7 @@ impl Boot<'_> {
     /// Follows the boot document; then stays if operators still wait for the network or for their
     /// keys, or if there is a DHCP lease to be kept.
     async fn run(&self, uplink: &mut Uplink) -> Course {
-        if source(self.params, "").is_none() {
+        if self.params.ask_for_nothing() {
             tokio::select! {
                 () = self.try_network(uplink) => {}
                 () = self.operators.wishes.until(Wishes::is_retry_wanted) => return Course::Anew,
@@ -328,8 +329,8 @@ impl Boot<'_> {
             }
             // A command may have taken the card: a flasher that writes to it does.
             self.try_network(uplink).await;
-            let next = attempt::Next::after(&tries);
-            uplink.keep_during(attempt.report(&kargs, &ended, next)).await;
+            let followup = Followup::after(&tries);
+            uplink.keep_during(attempt.report(&kargs, &ended, followup)).await;
             let error = match ended.result {
                 Ok(()) if self.operators.wishes.is_retry_wanted() => return Course::Anew,
                 Ok(()) => return Course::Ended(after_success(attempt.source)),

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 
 use self::flags::{Flags, Request, USAGE};
 use crate::artifact::{self, FILE_LIMIT, Machine};
-use crate::attempt::{Attempt, Mode, Next, Source};
+use crate::attempt::{Attempt, Followup, Mode, Source};
 use crate::boot::processors;
 use crate::chain::Chain;
 use crate::clock::Monotonic;
@@ -123,7 +123,7 @@ async fn attempts(flags: &Flags) -> anyhow::Result<Ran> {
     let mut tries = Tries::new(&Monotonic, if flags.retry { ATTEMPTS } else { ONE_ATTEMPT });
     loop {
         let ended = attempt.run(&mut kargs).await;
-        attempt.report(&kargs, &ended, Next::after(&tries)).await;
+        attempt.report(&kargs, &ended, Followup::after(&tries)).await;
         let Err(error) = ended.result else { return Ok(Ran::ToItsEnd) };
         if let Err(error) = tries.pause_after("attempt", error).await {
             return Ok(if error.needs_operator() { Ran::NeedsOperator } else { Ran::Failed });

@@ -302,6 +302,12 @@ impl Action {
 }
 
 impl BootParams {
+    /// Is there nothing to boot and nothing to write?
+    #[must_use]
+    pub const fn ask_for_nothing(&self) -> bool {
+        self.action.is_none() && self.updates.is_empty()
+    }
+
     /// Reads a command line, usually the contents of `/proc/cmdline`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
