@@ -5,22 +5,20 @@
 //! IPv4 is preferred: the boot server knows machines by their IPv4 address. Only name servers that
 //! somebody configured are asked.
 
-use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
-use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::{Resolver, TokioResolver, system_conf};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+mod servers;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hickory_resolver::net::NetError;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use self::servers::{Servers, is_absence};
+
 /// All tries together, below the 30 s in which a connection must stand: so the console says that
 /// names are the problem.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-
-/// One try of one server; resolv.conf(5)'s default.
-const TRY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Resolves names as the files say.
 #[derive(Debug, Clone)]
@@ -110,12 +108,12 @@ impl Names {
         if !listed.is_empty() {
             return Ok(listed);
         }
-        let (resolver, servers) = self.resolver(name)?;
-        log::debug!("asking {servers} for the address of {name}");
-        match tokio::time::timeout(self.limit, lookup(&resolver, &absolute(name))).await {
+        let servers = self.servers(name)?;
+        log::debug!("asking {} for the address of {name}", servers.shown);
+        match tokio::time::timeout(self.limit, servers.addresses(name)).await {
             Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(error)) => Err(failure(name, servers, &error)),
-            Err(_) => Err(Error::NoAnswer { name: name.to_owned(), servers }),
+            Ok(Err(error)) => Err(failure(name, servers.shown, &error)),
+            Err(_) => Err(Error::NoAnswer { name: name.to_owned(), servers: servers.shown }),
         }
     }
 
@@ -129,72 +127,19 @@ impl Names {
         }
     }
 
-    /// A resolver as resolv.conf says, and whom it asks.
-    fn resolver(&self, name: &str) -> Result<(TokioResolver, String), Error> {
-        let no_servers = || Error::NoServers {
+    fn servers(&self, name: &str) -> Result<Servers, Error> {
+        let resolv_conf = std::fs::read(&self.resolv_conf).unwrap_or_default();
+        Servers::listed(&resolv_conf, self.port).ok_or_else(|| Error::NoServers {
             name: name.to_owned(),
             resolv_conf: self.resolv_conf.display().to_string(),
-        };
-        let text = std::fs::read(&self.resolv_conf).map_err(|_| no_servers())?;
-        let (config, options) = system_conf::parse_resolv_conf(text).map_err(|_| no_servers())?;
-        let servers: Vec<String> = config.name_servers().iter().map(|s| s.ip.to_string()).collect();
-        let servers = servers.join(", ");
-        let mut builder = Resolver::builder_with_config(
-            with_port(&config, self.port),
-            TokioRuntimeProvider::default(),
-        );
-        *builder.options_mut() = bounded(options);
-        let resolver = builder.build().map_err(|error| failure(name, servers.clone(), &error))?;
-        Ok((resolver, servers))
+        })
     }
-}
-
-fn with_port(config: &ResolverConfig, port: u16) -> ResolverConfig {
-    let mut servers = config.name_servers().to_vec();
-    for connection in servers.iter_mut().flat_map(|server| &mut server.connections) {
-        connection.port = port;
-    }
-    ResolverConfig::from_parts(config.domain().cloned(), config.search().to_vec(), servers)
-}
-
-fn bounded(mut options: ResolverOpts) -> ResolverOpts {
-    options.timeout = options.timeout.min(TRY_LIMIT);
-    options.use_hosts_file = ResolveHosts::Never;
-    options
-}
-
-/// A name with a dot is whole: the machine's own domain, which hickory searches too, is not to be
-/// tried behind it when a name server fails.
-fn absolute(name: &str) -> String {
-    if name.contains('.') && !name.ends_with('.') { format!("{name}.") } else { name.to_owned() }
-}
-
-/// IPv6 addresses are asked for where there is none of IPv4; some servers refuse to say that there is
-/// none. A failure is not to look like a name that does not exist.
-async fn lookup(resolver: &TokioResolver, name: &str) -> Result<Vec<IpAddr>, NetError> {
-    let no_ipv4 = match resolver.ipv4_lookup(name).await {
-        Ok(found) => return Ok(addresses_of(&found)),
-        Err(error) => error,
-    };
-    match resolver.ipv6_lookup(name).await {
-        Ok(found) => Ok(addresses_of(&found)),
-        Err(error) if is_absence(&no_ipv4) => Err(error),
-        Err(_) => Err(no_ipv4),
-    }
-}
-
-fn addresses_of(found: &Lookup) -> Vec<IpAddr> {
-    found.answers().iter().filter_map(|record| record.data.ip_addr()).collect()
-}
-
-fn is_absence(error: &NetError) -> bool {
-    matches!(error, NetError::Dns(DnsError::NoRecordsFound(_)))
 }
 
 fn failure(name: &str, servers: String, error: &NetError) -> Error {
     let name = name.to_owned();
     match error {
-        NetError::Dns(DnsError::NoRecordsFound(_)) => Error::Unknown { name, servers },
+        absence if is_absence(absence) => Error::Unknown { name, servers },
         NetError::Timeout => Error::NoAnswer { name, servers },
         other => Error::Failed { name, servers, problem: other.to_string() },
     }
@@ -221,7 +166,7 @@ mod tests {
     use std::path::Path;
     use tokio::net::UdpSocket;
 
-    /// A name server that knows `boot.example`, and nothing else; it fails at `ill.…`.
+    /// A name server that knows `boot.example`, and nothing else; it fails where a label is `ill`.
     async fn name_server() -> u16 {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -242,7 +187,7 @@ mod tests {
         let end = 12 + query[12..].iter().position(|b| *b == 0).unwrap() + 5;
         let question = &query[12..end];
         let known = question.to_ascii_lowercase() == QUESTION;
-        let fails = question.starts_with(b"\x03ill");
+        let fails = question.windows(4).any(|label| label == b"\x03ill");
         let mut answer = query[..2].to_vec();
         answer.extend(match (known, fails) {
             (true, _) => [0x81, 0x80],
@@ -293,7 +238,25 @@ mod tests {
         let names = names(dir.path(), conf, name_server().await);
         let error = names.addresses("ill.example").await.unwrap_err();
         assert!(error.is_transient(), "{error}");
-        assert_eq!(addresses(&names, "boot").await, Ok(vec!["10.1.2.3".into()]), "searched");
+    }
+
+    #[tokio::test]
+    async fn a_name_without_a_dot_is_searched_and_a_failing_domain_does_not_make_it_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = name_server().await;
+        let within = |domains: &str| {
+            names(dir.path(), &format!("search {domains}\nnameserver 127.0.0.1\n"), port)
+        };
+        for domains in ["example", "none example", "ill.none example"] {
+            let found = addresses(&within(domains), "boot").await;
+            assert_eq!(found, Ok(vec!["10.1.2.3".into()]), "{domains}");
+        }
+        let unknown = within("none").addresses("boot").await.unwrap_err();
+        assert!(!unknown.is_transient(), "{unknown}");
+        for domains in ["ill", "ill none", "none ill"] {
+            let error = within(domains).addresses("boot").await.unwrap_err();
+            assert!(error.is_transient(), "{domains}: {error}");
+        }
     }
 
     #[tokio::test]
