@@ -141,10 +141,10 @@ fn luggage_goes_into_a_download_and_into_nothing_else() {
     let files = Files::new();
     let (kernel, initramfs) = (files.path("vmlinuz"), files.path("initramfs"));
     for (downloads, luggage, expected) in [
-        (Some(files.directory.path()), &b"more"[..], &b"070701\0\0more"[..]),
-        (None, b"more", b"070701"),
+        (Some(files.directory.path()), &b"more"[..], &b"\xfd7zXZ\0\0\0more"[..]),
+        (None, b"more", b"\xfd7zXZ\0"),
     ] {
-        fs::write(&initramfs, "070701").unwrap();
+        fs::write(&initramfs, b"\xfd7zXZ\0").unwrap();
         let next = Next {
             kernel: &kernel,
             initramfs: Some(&initramfs),
@@ -161,6 +161,7 @@ fn luggage_goes_into_a_download_and_into_nothing_else() {
 fn luggage_is_left_behind_where_memory_is_short() {
     let files = Files::new();
     let (kernel, initramfs) = (files.path("vmlinuz"), files.path("initramfs"));
+    fs::write(&initramfs, b"\xfd7zXZ\0").unwrap();
     // No machine holds that much; the file itself is one large hole.
     File::options().write(true).open(&kernel).unwrap().set_len(1 << 40).unwrap();
     let next = Next {
@@ -172,5 +173,5 @@ fn luggage_is_left_behind_where_memory_is_short() {
     };
     let result = super::load(&mut FakeSystem::default(), next);
     assert!(matches!(result, Err(Error::Memory { .. })));
-    assert_eq!(fs::read(&initramfs).unwrap(), b"070701");
+    assert_eq!(fs::read(&initramfs).unwrap(), b"\xfd7zXZ\0");
 }
