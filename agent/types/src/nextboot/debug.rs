@@ -1,5 +1,6 @@
 //! The state of a boot document as the original reports it (`debug.config`): parameters and document,
-//! evaluated as far as it went, in Go's indented JSON. Secrets are taken out first.
+//! evaluated as far as it went, in Go's indented JSON. Secrets are taken out first, and what is longer
+//! than anybody reads is cut.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,13 @@ use super::{Plan, Requests, V1};
 use crate::cmdline::Kargs;
 use crate::redact::{redact, redact_line, redact_map, redact_value, redact_words};
 
+/// In bytes; documents in use come to a few thousand.
+const LONGEST: usize = 256 << 10;
+
 type Object = Vec<(String, Json)>;
 
 pub(super) fn without_document(kargs: &Kargs) -> String {
-    Json::Object(kargs_entry(kargs)).written(0)
+    Json::Object(kargs_entry(kargs)).written(LONGEST)
 }
 
 impl V1 {
@@ -60,7 +64,7 @@ impl Plan {
 fn document(kargs: &Kargs, v1: Object) -> String {
     let mut entries = kargs_entry(kargs);
     entries.push(("v1".to_owned(), Json::Object(v1)));
-    Json::Object(entries).written(0)
+    Json::Object(entries).written(LONGEST)
 }
 
 fn kargs_entry(kargs: &Kargs) -> Object {

@@ -1,4 +1,6 @@
-//! JSON values with the order and the duplicates of their keys, and how Go prints and writes them.
+//! JSON values with the order and the duplicates of their keys, and how Go prints them.
+
+mod write;
 
 use std::fmt;
 
@@ -51,25 +53,6 @@ impl Json {
         }
     }
 
-    /// The value as Go's `json.MarshalIndent` writes it, four spaces for each level.
-    pub(super) fn written(&self, indent: usize) -> String {
-        match self {
-            Self::Null => "null".to_owned(),
-            Self::Bool(value) => value.to_string(),
-            Self::Number(value) => written_number(*value),
-            Self::Text(text) => quoted(text),
-            Self::List(list) => {
-                block('[', ']', indent, list.iter().map(|value| value.written(indent + 1)))
-            }
-            Self::Object(entries) => {
-                let entry = |(key, value): &(String, Self)| {
-                    format!("{}: {}", quoted(key), value.written(indent + 1))
-                };
-                block('{', '}', indent, entries.iter().map(entry))
-            }
-        }
-    }
-
     /// The value with each of its strings replaced.
     pub(super) fn map_text(&self, replace: &impl Fn(&str) -> String) -> Self {
         match self {
@@ -94,13 +77,6 @@ fn distinct(entries: &[(String, Json)]) -> std::collections::BTreeMap<&str, &Jso
     entries.iter().map(|(key, value)| (key.as_str(), value)).collect()
 }
 
-fn block(open: char, close: char, indent: usize, lines: impl Iterator<Item = String>) -> String {
-    let margin = "    ".repeat(indent);
-    let lines: Vec<_> = lines.map(|line| format!("\n{margin}    {line}")).collect();
-    let end = if lines.is_empty() { String::new() } else { format!("\n{margin}") };
-    format!("{open}{}{end}{close}", lines.join(","))
-}
-
 /// Digits that tell the number from every other, with the exponent of the first: `("15", -1)` is 0.15.
 fn shortest(value: f64) -> (String, i32) {
     let text = format!("{:e}", value.abs());
@@ -117,41 +93,12 @@ fn printed_number(value: f64) -> String {
     with_exponent(value, &digits, exponent, 2)
 }
 
-/// Go's `encoding/json`: ECMAScript's way of writing numbers.
-fn written_number(value: f64) -> String {
-    let (digits, exponent) = shortest(value);
-    if value == 0.0 || (-6..21).contains(&exponent) {
-        return value.to_string();
-    }
-    with_exponent(value, &digits, exponent, if exponent < 0 { 1 } else { 2 })
-}
-
 fn with_exponent(value: f64, digits: &str, exponent: i32, width: usize) -> String {
     let minus = if value.is_sign_negative() { "-" } else { "" };
     let (first, rest) = digits.split_at(1);
     let point = if rest.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{minus}{first}{point}{rest}e{sign}{:0width$}", exponent.unsigned_abs())
-}
-
-/// A string as Go's `encoding/json` writes it: safe inside HTML too.
-fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 impl<'de> Deserialize<'de> for Json {
