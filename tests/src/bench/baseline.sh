@@ -47,7 +47,8 @@ done
 echo "bench: fetched"
 (cd /tmp && /usr/bin/sha256sum --check --status digests) || fail digests
 echo "bench: verified"
-kexec --load --command-line='console=ttyS0 rootfstype=ramfs' --initrd=/tmp/initramfs /tmp/kernel || fail load
+# shellcheck disable=SC2154,SC2086 # Like the server, it comes from the kernel's command line.
+kexec --load $kexec_option --command-line='console=ttyS0 rootfstype=ramfs' --initrd=/tmp/initramfs /tmp/kernel || fail load
 echo "bench: loaded"
 kexec --exec
 fail enter

@@ -143,8 +143,10 @@ impl Bench {
 
     fn measure(&self, measurement: Measurement) -> anyhow::Result<Vec<Figure>> {
         Ok(match measurement {
-            Measurement::Boot => boot_figures(&self.boots("virtio-net-pci")?),
-            Measurement::E1000e => e1000e_figures(&self.boots("e1000e")?),
+            Measurement::Boot => {
+                boot_figures(&self.boots("virtio-net-pci", &Contender::BOOT_PEERS)?)
+            }
+            Measurement::E1000e => e1000e_figures(&self.boots("e1000e", &Contender::PEERS)?),
             Measurement::Memory => self.memory()?,
             Measurement::Size => self.sizes()?,
             Measurement::Resident => self.resident()?,
@@ -156,13 +158,14 @@ impl Bench {
         })
     }
 
-    fn boots(&self, card: &str) -> anyhow::Result<Boots> {
-        let mut boots = Boots::default();
-        for contender in rotation(&Contender::ALL, self.runs) {
+    fn boots(&self, card: &str, peers: &'static [Contender]) -> anyhow::Result<Boots> {
+        let mut boots = Boots { peers, taken: Vec::new() };
+        let contenders = [&[Contender::Ours], peers].concat();
+        for contender in rotation(&contenders, self.runs) {
             let at = Milestones::of(contender, &self.ramdisks, &self.payload, card)?;
             let (request, stage3) = (at.first_request - at.kernel, at.stage3 - at.kernel);
             say(&format!("  {contender}: first request {request:.2} s, stage3 {stage3:.2} s"));
-            boots.0.push((contender, at));
+            boots.taken.push((contender, at));
         }
         Ok(boots)
     }
@@ -357,18 +360,20 @@ impl Side {
     const BOTH: [Self; 2] = [Self::Ours, Self::Peer];
 }
 
-/// Boots of all contenders.
-#[derive(Default)]
-struct Boots(Vec<(Contender, Milestones)>);
+/// Boots of ours and of its peers.
+struct Boots {
+    peers: &'static [Contender],
+    taken: Vec<(Contender, Milestones)>,
+}
 
 impl Boots {
     fn of(&self, contender: Contender) -> impl Iterator<Item = &Milestones> {
-        self.0.iter().filter(move |(who, _)| *who == contender).map(|(_, at)| at)
+        self.taken.iter().filter(move |(who, _)| *who == contender).map(|(_, at)| at)
     }
 
     fn against_each(&self, (name, seconds): Interval) -> impl Iterator<Item = Figure> {
-        Contender::PEERS.into_iter().filter_map(move |peer| {
-            let [ours, theirs] = [Contender::Ours, peer]
+        self.peers.iter().filter_map(move |peer| {
+            let [ours, theirs] = [Contender::Ours, *peer]
                 .map(|contender| self.of(contender).map(seconds).collect::<Vec<f64>>());
             Figure::against(name, "s", &ours, peer.name(), &theirs)
         })
@@ -390,8 +395,8 @@ fn e1000e_figures(boots: &Boots) -> Vec<Figure> {
         .collect();
     let name = "e1000e: carrier to first request";
     let ours = boots.after_carrier(Contender::Ours);
-    for peer in Contender::PEERS {
-        figures.extend(Figure::against(name, "s", &ours, peer.name(), &boots.after_carrier(peer)));
+    for peer in boots.peers {
+        figures.extend(Figure::against(name, "s", &ours, peer.name(), &boots.after_carrier(*peer)));
     }
     figures.extend(Figure::within(name, "s", &ours, CARRIER_LIMIT));
     figures
