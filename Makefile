@@ -48,23 +48,23 @@ flasher:
 	    cargo build --locked --package flasher --profile ramdisk --target $(TARGET)
 
 image: deps agent $(if $(FLASHER),flasher) ## build the image: OUTPUT=DIR, AUTHORIZED_KEYS=FILE, SPEC=FILE, FLAVOUR=disk, FLASHER=1
-	cargo run --locked --quiet --package mkinitramfs -- build $(SPEC) \
+	cargo run --locked --package mkinitramfs -- build $(SPEC) \
 	    --agent $(AGENT) --output $(OUTPUT) \
 	    $(if $(FLASHER),--flasher $(FLASHER_PROGRAM)) $(addprefix --flavour ,$(FLAVOUR)) \
 	    $(if $(AUTHORIZED_KEYS),--authorized-keys $(AUTHORIZED_KEYS))
 
 demo: deps agent ## watch a machine boot from its iPXE ROM into stage2 and on into Debian
-	cargo run --locked --quiet --package vmtest --bin demo -- --agent $(AGENT)
+	cargo run --locked --package vmtest --bin demo -- --agent $(AGENT)
 
 test: deps agent flasher ## prove every part
-	cargo run --locked --quiet --package vmtest --bin prepare
+	cargo run --locked --package vmtest --bin prepare
 	STAGE2_AGENT=$(abspath $(AGENT)) STAGE2_FLASHER=$(abspath $(FLASHER_PROGRAM)) \
 	RUST_TEST_THREADS=$(TEST_THREADS) \
 	    cargo test --locked --workspace --features flasher/dummy --no-fail-fast
 
 bench: deps agent flasher ## measure against a ramdisk made of Debian's own programs; writes $(OUTPUT)/bench.json
 	cargo build --locked --package flasher --features dummy --release
-	cargo run --locked --quiet --package vmtest --bin bench -- --agent $(AGENT) \
+	cargo run --locked --package vmtest --bin bench -- --agent $(AGENT) \
 	    --flasher $(FLASHER_PROGRAM) --simulating-flasher $(FLASHER_DUMMY) --output $(OUTPUT)
 
 lint: deps ## formatting, clippy and documentation
