@@ -1,8 +1,9 @@
 //! The process that has a disk open, on files in place of disks.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
+mod program;
+
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,8 +35,7 @@ impl Bench {
     /// In place of the flasher.
     fn program(&self, script: &str) -> PathBuf {
         let path = self.0.path().join("program");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program::write(&path, &format!("#!/bin/sh\n{script}\n"));
         path
     }
 }

@@ -5,8 +5,8 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on says so"
 )]
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+mod program;
+
 use std::time::{Duration, Instant};
 
 use flasher::chip::{ChipError, FlashChip as _};
@@ -18,8 +18,7 @@ use tempfile::TempDir;
 fn scripted(script: &str) -> (Helper, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("helper");
-    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program::write(&program, &format!("#!/bin/sh\n{script}\n"));
     (Helper::new(program, Programmer::LinuxMtd(0)), directory)
 }
 

@@ -7,8 +7,9 @@
     reason = "a test that cannot go on says so"
 )]
 
+mod program;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,8 +65,7 @@ impl Bench {
             backup_end: Ok(()),
         };
         let program = bench.path("mstflint");
-        fs::write(&program, SCRIPT).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program::write(&program, SCRIPT);
         fs::write(bench.path("fault"), fault).unwrap();
         fs::write(bench.path("rom"), &bench.old).unwrap();
         bench
