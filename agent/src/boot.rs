@@ -46,13 +46,12 @@ use crate::wallclock;
 use crate::watch::{MARGIN, Watch};
 use crate::wishes::{WISHES, Wishes};
 
-/// The original client gives up, and restarts the machine, after the same time.
-pub(crate) const ATTEMPTS_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
-/// For a network, and again for the attempts with it.
+/// For a network, and again for the attempts with it. The original client gives up, and restarts the
+/// machine, after the same time.
 const ATTEMPTS: Backoff = Backoff {
     first: Duration::from_secs(10),
     longest: Duration::from_secs(60),
-    deadline: ATTEMPTS_LIMIT,
+    deadline: Duration::from_secs(6 * 60 * 60),
 };
 /// Waiting for the network says something every 10 s.
 const NETWORK_LIMIT: Duration = Duration::from_secs(60);

@@ -9,7 +9,6 @@
 //! |---|---|
 //! | has loaded a kernel: SIGRTMIN+6 comes | stops everything, turns the links off, enters it |
 //! | dies, or misses a deadline of its own and is killed | starts it again after 1, 2, 4, … 60 s |
-//! | dies once more when the boot has lasted six hours | restarts the machine in 10 s, unless it is held |
 //! | gave up, or has written a ROM or a disk | restarts the machine in 10 s, unless it is held |
 //! | is through, has nothing to do, or needs an operator | stays |
 //!

@@ -17,7 +17,6 @@ use self::departure::{Departure, Reason};
 pub(crate) use self::surroundings::{Hold, Keys, Surroundings};
 pub(crate) use self::worker::Role;
 use self::worker::{LONGEST_PAUSE, State, Worker};
-use crate::boot::ATTEMPTS_LIMIT;
 use crate::reap::End;
 use crate::sys::Reboot;
 use crate::watch::{Announcement, Word};
@@ -93,8 +92,6 @@ impl Deadline {
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     boot: Worker,
-    /// When the boot began that is not over yet.
-    boot_since: Duration,
     rescue: Option<Worker>,
     shell: Worker,
     deadline: Option<Deadline>,
@@ -109,7 +106,6 @@ impl Supervisor {
         Self {
             surroundings: Surroundings { keys, hold: Hold::Off },
             boot: Worker::new(Role::Boot),
-            boot_since: Duration::ZERO,
             rescue: rescue.then(|| Worker::new(Role::Rescue)),
             shell: Worker::new(Role::Shell),
             deadline: None,
@@ -138,7 +134,7 @@ impl Supervisor {
             Event::Heard(Word::Step(announced)) => self.announced(now, announced),
             Event::Heard(Word::Over(exit)) => self.over(now, exit),
             Event::Asked(way) => vec![self.leave_now(way)],
-            Event::AskedToRetry => self.retry(now),
+            Event::AskedToRetry => self.retry(),
             Event::NotLeft(way) => self.not_left(now, way),
             Event::Tick => self.tick(now),
         };
@@ -187,7 +183,12 @@ impl Supervisor {
     }
 
     fn start_failed(&mut self, now: Duration, role: Role) -> Vec<Order> {
-        vec![self.again_after(now, role, "cannot be started")]
+        let Some(worker) = self.workers_mut().find(|worker| worker.role == role) else {
+            return vec![];
+        };
+        let pause = worker.fail(now);
+        let text = format!("{} role cannot be started: {}", role.name(), again_in(pause));
+        vec![Order::Say(Level::Error, text)]
     }
 
     fn ended(&mut self, now: Duration, pid: u32, end: End) -> Vec<Order> {
@@ -200,7 +201,7 @@ impl Supervisor {
             (Role::Shell, End::Exit(0)) if self.shell.has_lived(now, SHORTEST_SHELL) => {
                 vec![self.shell.start()]
             }
-            (Role::Rescue | Role::Shell, end) => vec![self.again_after_end(now, role, end)],
+            (Role::Rescue | Role::Shell, end) => vec![self.again_after(now, role, end)],
         }
     }
 
@@ -225,7 +226,7 @@ impl Supervisor {
                 vec![self.through(now, exit)]
             }
             // What a dead boot role was running must not disturb the next one.
-            (_, None) => vec![Order::Kill(pid), self.again_after_end(now, Role::Boot, end)],
+            (_, None) => vec![Order::Kill(pid), self.again_after(now, Role::Boot, end)],
         }
     }
 
@@ -250,22 +251,13 @@ impl Supervisor {
         }
     }
 
-    fn again_after_end(&mut self, now: Duration, role: Role, end: End) -> Order {
-        self.again_after(now, role, &format!("ended with {end}"))
-    }
-
-    /// A boot role that only dies can never give up by itself.
-    fn again_after(&mut self, now: Duration, role: Role, failure: &str) -> Order {
-        if role == Role::Boot && now.saturating_sub(self.boot_since) > ATTEMPTS_LIMIT {
-            self.boot.state = State::Done;
-            return self.leave_later(now, Reboot::Restart, Reason::Dies);
-        }
+    fn again_after(&mut self, now: Duration, role: Role, end: End) -> Order {
         let pause = self
             .workers_mut()
             .find(|worker| worker.role == role)
             .map_or(LONGEST_PAUSE, |worker| worker.fail(now));
         let level = if role == Role::Boot { Level::Error } else { Level::Warn };
-        Order::Say(level, format!("{} role {failure}: {}", role.name(), again_in(pause)))
+        Order::Say(level, format!("{} role ended with {end}: {}", role.name(), again_in(pause)))
     }
 
     fn announced(&mut self, now: Duration, announced: Announcement) -> Vec<Order> {
@@ -281,7 +273,6 @@ impl Supervisor {
     /// It does so when an operator wishes it: what its end had called for does not follow any more.
     fn begin_anew_after_rest(&mut self, now: Duration, pid: u32) {
         self.boot.state = State::Running { pid, since: now };
-        self.boot_since = now;
         if self.departure != Departure::Ordered {
             self.departure = Departure::Staying;
         }
@@ -293,8 +284,7 @@ impl Supervisor {
     }
 
     /// A boot role that runs has been asked already; one that has ended begins anew.
-    fn retry(&mut self, now: Duration) -> Vec<Order> {
-        self.boot_since = now;
+    fn retry(&mut self) -> Vec<Order> {
         let ended = matches!(self.boot.state, State::Done | State::Pausing { .. });
         if !ended || self.departure == Departure::Ordered {
             return vec![];
@@ -341,11 +331,8 @@ impl Supervisor {
     }
 
     /// Whoever holds the boot wants to look at this machine, and not at one that restarts. A boot
-    /// that failed begins anew when it is let go; other reasons to leave are as good as before.
+    /// that gave up begins anew when it is let go; other reasons to leave are as good as before.
     fn obey_hold(&mut self, now: Duration) -> Vec<Order> {
-        if self.surroundings.hold == Hold::On {
-            self.boot_since = now;
-        }
         match (self.departure, self.surroundings.hold) {
             (Departure::Later { way, after, .. }, Hold::On) => {
                 self.departure = Departure::Held { way, after };
@@ -354,11 +341,11 @@ impl Supervisor {
                 vec![Order::Say(Level::Warn, text)]
             }
             // A resting boot role begins anew by itself, and its first step ends the countdown.
-            (Departure::Held { after: Reason::GaveUp | Reason::Dies, .. }, Hold::Off)
+            (Departure::Held { after: Reason::GaveUp, .. }, Hold::Off)
                 if !matches!(self.boot.state, State::Resting { .. }) =>
             {
                 self.departure = Departure::Staying;
-                self.retry(now)
+                self.retry()
             }
             (Departure::Held { way, after }, Hold::Off) => vec![self.leave_later(now, way, after)],
             _ => vec![],

@@ -25,7 +25,6 @@ pub(super) enum Departure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     GaveUp,
-    Dies,
     Updated,
     Hangs { pid: u32 },
     Refused,
@@ -36,7 +35,6 @@ impl Reason {
     pub(super) fn text(self) -> String {
         match self {
             Self::GaveUp => "boot role gave up (exit status 2)".to_owned(),
-            Self::Dies => "boot role has failed for hours".to_owned(),
             Self::Updated => "the update is done".to_owned(),
             Self::Hangs { pid } => format!("boot role (process {pid}) hangs in the kernel"),
             Self::Refused => "the kernel refused".to_owned(),

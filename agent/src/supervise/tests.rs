@@ -154,41 +154,6 @@ fn a_boot_role_that_gave_up_restarts_the_machine_ten_seconds_later() {
 }
 
 #[test]
-fn a_boot_role_that_dies_once_more_after_six_hours_restarts_the_machine() {
-    let six_hours = ATTEMPTS_LIMIT.as_secs();
-    let restart =
-        say(Level::Error, "boot role has failed for hours: restarting the machine in 10 s");
-    let mut machine = booting(true);
-    let again = boot_ends(&mut machine, six_hours, End::Signal(9));
-    assert_eq!(machine.wake_at(), Some(secs(six_hours + 1)), "{again:?}");
-    machine.on_event(secs(six_hours + 1), Event::Tick);
-    machine.on_event(secs(six_hours + 1), Event::Started(Role::Boot, BOOT));
-    let orders = boot_ends(&mut machine, six_hours + 2, End::Signal(9));
-    assert_eq!(orders, [Order::Kill(BOOT), restart]);
-    let left = machine.on_event(secs(six_hours + 12), Event::Tick);
-    assert_eq!(left, [Order::Leave(Reboot::Restart)]);
-}
-
-#[test]
-fn the_six_hours_begin_when_an_operator_wants_a_new_beginning_or_ends_a_hold() {
-    let wishes: [fn(&mut Supervisor, Duration); 2] = [
-        |machine, now| drop(machine.on_event(now, Event::AskedToRetry)),
-        |machine, now| {
-            looking(machine, Keys::Some, Hold::On).on_event(now, Event::Tick);
-            looking(machine, Keys::Some, Hold::Off);
-        },
-    ];
-    for wish in wishes {
-        let mut machine = booting(true);
-        let late = ATTEMPTS_LIMIT.as_secs() + 1;
-        machine.on_event(secs(1), announce(2 * late, "fetch"));
-        wish(&mut machine, secs(late));
-        boot_ends(&mut machine, late + 1, End::Signal(9));
-        assert_eq!(machine.wake_at(), Some(secs(late + 2)), "it is started again");
-    }
-}
-
-#[test]
 fn a_step_that_takes_longer_than_announced_ends_the_boot_role() {
     let mut machine = booting(true);
     assert_eq!(machine.on_event(secs(2), announce(120, "network")), []);

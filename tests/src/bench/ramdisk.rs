@@ -59,7 +59,7 @@ impl Contender {
         match self {
             Self::Ours => "stage2",
             Self::Baseline => "baseline",
-            Self::Unchecked => "baseline, kexec --no-checks",
+            Self::Unchecked => "baseline, unchecked",
             Self::Floor => "floor",
         }
     }

@@ -29,13 +29,14 @@ impl Servers {
     pub(super) fn listed(resolv_conf: &[u8], port: u16) -> Option<Self> {
         let (config, options) = system_conf::parse_resolv_conf(resolv_conf).ok()?;
         let addresses: Vec<_> = config.name_servers().iter().map(|s| s.ip.to_string()).collect();
+        let domains = config.domain().into_iter().chain(config.search());
         let runtime = TokioRuntimeProvider::default();
         let mut builder = Resolver::builder_with_config(on_port(&config, port), runtime);
         *builder.options_mut() = bounded(options);
         Some(Self {
             resolver: builder.build().ok()?,
             shown: addresses.join(", "),
-            domains: config.search().iter().map(|domain| whole(&domain.to_utf8())).collect(),
+            domains: domains.map(|domain| whole(&domain.to_utf8())).collect(),
         })
     }
 
