@@ -166,7 +166,8 @@ mod tests {
     use std::path::Path;
     use tokio::net::UdpSocket;
 
-    /// A name server that knows `boot.example`, and nothing else; it fails where a label is `ill`.
+    /// A name server that knows `boot.example`, and nothing else; it fails where a label is `ill`, and
+    /// is silent where one is `mum`.
     async fn name_server() -> u16 {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -174,6 +175,9 @@ mod tests {
             let mut query = [0; 512];
             loop {
                 let (length, peer) = socket.recv_from(&mut query).await.unwrap();
+                if query[..length].windows(4).any(|label| label == b"\x03mum") {
+                    continue;
+                }
                 socket.send_to(&answer(&query[..length]), peer).await.unwrap();
             }
         });
@@ -247,7 +251,9 @@ mod tests {
         let within = |domains: &str| {
             names(dir.path(), &format!("search {domains}\nnameserver 127.0.0.1\n"), port)
         };
-        for domains in ["example", "none example", "ill.none example"] {
+        let too_long = format!("{0}.{0}.{0}.{0} example", "long".repeat(15));
+        let usable = ["example", "none example", "ill.none example", "a_b example", ". example"];
+        for domains in usable.into_iter().chain([&*too_long]) {
             let found = addresses(&within(domains), "boot").await;
             assert_eq!(found, Ok(vec!["10.1.2.3".into()]), "{domains}");
         }
@@ -257,6 +263,15 @@ mod tests {
             let error = within(domains).addresses("boot").await.unwrap_err();
             assert!(error.is_transient(), "{domains}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_silent_domain_leaves_time_for_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = "search mum example\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
+        let names = names(dir.path(), conf, name_server().await);
+        let names = Names { limit: Duration::from_secs(3), ..names };
+        assert_eq!(addresses(&names, "boot").await, Ok(vec!["10.1.2.3".into()]));
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::rr::{IntoName, Name};
 use hickory_resolver::{Resolver, TokioResolver, system_conf};
 
 /// One try of one server; resolv.conf(5)'s default.
@@ -21,7 +22,7 @@ pub(super) struct Servers {
     /// Their addresses, for an error.
     pub(super) shown: String,
     /// Where names without a dot are looked for.
-    domains: Vec<String>,
+    domains: Vec<Name>,
 }
 
 impl Servers {
@@ -36,34 +37,41 @@ impl Servers {
         Some(Self {
             resolver: builder.build().ok()?,
             shown: addresses.join(", "),
-            domains: domains.map(|domain| whole(&domain.to_utf8())).collect(),
+            domains: domains.cloned().collect(),
         })
     }
 
     /// The addresses of a name. One with a dot is whole; another one is in one of the machine's
     /// domains. The failure of a server counts unless there is an address elsewhere.
     pub(super) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
-        let domains = if name.contains('.') { &[][..] } else { &self.domains };
         let mut failure = None;
-        for domain in domains {
-            match self.lookup(&format!("{name}.{domain}")).await {
+        for name in self.searched(name) {
+            match self.lookup(name).await {
                 Err(error) if is_absence(&error) => {}
                 Err(error) => failure = Some(error),
                 found => return found,
             }
         }
-        let as_it_is = self.lookup(&whole(name)).await;
+        let as_it_is = self.lookup(format!("{}.", name.trim_end_matches('.'))).await;
         match (as_it_is, failure) {
             (Err(error), Some(failure)) if is_absence(&error) => Err(failure),
             (as_it_is, _) => as_it_is,
         }
     }
 
+    /// The name in each domain in which there can be one.
+    fn searched(&self, name: &str) -> impl Iterator<Item = Name> {
+        let label = (!name.contains('.')).then(|| Name::from_utf8(name).ok()).flatten();
+        self.domains.iter().filter_map(move |domain| label.clone()?.append_domain(domain).ok())
+    }
+
     /// IPv6 addresses are asked for where there is none of IPv4; some servers refuse to say that there
-    /// is none. A failure is not to look like a name that does not exist.
-    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
-        let no_ipv4 = match self.resolver.ipv4_lookup(name).await {
+    /// is none, and one that is silent would only be so for longer. A failure is not to look like a
+    /// name that does not exist.
+    async fn lookup(&self, name: impl IntoName + Clone) -> Result<Vec<IpAddr>, NetError> {
+        let no_ipv4 = match self.resolver.ipv4_lookup(name.clone()).await {
             Ok(found) => return Ok(addresses_of(&found)),
+            Err(NetError::Timeout) => return Err(NetError::Timeout),
             Err(error) => error,
         };
         match self.resolver.ipv6_lookup(name).await {
@@ -91,11 +99,6 @@ fn bounded(mut options: ResolverOpts) -> ResolverOpts {
     options.timeout = options.timeout.min(TRY_LIMIT);
     options.use_hosts_file = ResolveHosts::Never;
     options
-}
-
-/// With a dot at its end, hickory takes a name as it is.
-fn whole(name: &str) -> String {
-    format!("{}.", name.trim_end_matches('.'))
 }
 
 fn addresses_of(found: &Lookup) -> Vec<IpAddr> {
