@@ -4,12 +4,14 @@
 //! Uncompressed ones, such as microcode, are skipped here as it does; behind a compressed one nobody
 //! can look without unpacking it, and it counts as the last.
 
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 /// How compressed archives begin that have an end of their own. LZ4 has none.
 const COMPRESSED: &[&[u8]] = &[b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
 /// How uncompressed archives begin, without and with checksums.
 const UNCOMPRESSED: &[&[u8]] = &[b"070701", b"070702"];
+/// The longest of these.
+const MAGIC_LENGTH: u64 = 6;
 /// A magic and thirteen numbers of eight hexadecimal digits.
 const HEADER_LENGTH: u64 = 110;
 /// Where those numbers stand that matter here.
@@ -19,25 +21,42 @@ const NAME_LENGTH: std::ops::Range<usize> = 94..102;
 const PATH_MAX: u64 = 4096;
 /// The name of an archive's last entry, with its end.
 const TRAILER: &[u8] = b"TRAILER!!!\0";
+/// How an initramfs ends that has boot options behind its archives, but for at most three bytes. The
+/// kernel looks for it there only (`get_boot_config_from_initrd` in `init/main.c`).
+const BOOTCONFIG: &[u8] = b"#BOOTCONFIG\n";
 
-/// Reads from the beginning of an initramfs on. What is no archive may not be followed by one.
-pub(super) fn may_be_followed(initramfs: impl Read + Seek) -> io::Result<bool> {
+/// Reads a whole initramfs. What is no archive may not be followed by one.
+pub(super) fn may_be_followed(mut initramfs: impl Read + Seek) -> io::Result<bool> {
+    if ends_with_bootconfig(&mut initramfs)? {
+        return Ok(false);
+    }
+    initramfs.rewind()?;
     let mut archives = BufReader::new(initramfs);
     let mut is_first = true;
     loop {
         skip_zeros(&mut archives)?;
-        let head = archives.fill_buf()?;
+        let begin = archives.stream_position()?;
+        let head = take(&mut archives, MAGIC_LENGTH)?;
         if head.is_empty() {
             return Ok(!is_first);
         }
-        if !UNCOMPRESSED.iter().any(|magic| head.starts_with(magic)) {
+        if !UNCOMPRESSED.contains(&&*head) {
             return Ok(COMPRESSED.iter().any(|magic| head.starts_with(magic)));
         }
-        if !skip_archive(&mut archives)? {
+        archives.seek(SeekFrom::Start(begin))?;
+        if padding(begin) != 0 || !skip_archive(&mut archives)? {
             return Ok(false);
         }
         is_first = false;
     }
+}
+
+fn ends_with_bootconfig(initramfs: &mut (impl Read + Seek)) -> io::Result<bool> {
+    let length = initramfs.seek(SeekFrom::End(0))?;
+    let end = BOOTCONFIG.len() as u64 + 3;
+    initramfs.seek(SeekFrom::Start(length.saturating_sub(end)))?;
+    let end = take(initramfs, end)?;
+    Ok(end.windows(BOOTCONFIG.len()).any(|bytes| bytes == BOOTCONFIG))
 }
 
 fn skip_zeros(archives: &mut impl BufRead) -> io::Result<()> {
@@ -55,22 +74,26 @@ fn skip_zeros(archives: &mut impl BufRead) -> io::Result<()> {
 /// Whether it has an end.
 fn skip_archive<R: Read + Seek>(archives: &mut BufReader<R>) -> io::Result<bool> {
     loop {
-        let mut header = Vec::new();
-        archives.by_ref().take(HEADER_LENGTH).read_to_end(&mut header)?;
+        let header = take(archives, HEADER_LENGTH)?;
         let lengths = (number(&header, NAME_LENGTH), number(&header, FILE_LENGTH));
         let (Some(name_length), Some(file_length)) = lengths else { return Ok(false) };
         if name_length > PATH_MAX {
             return Ok(false);
         }
-        let mut name = Vec::new();
-        archives.by_ref().take(name_length).read_to_end(&mut name)?;
-        if name == TRAILER {
+        if take(archives, name_length)? == TRAILER {
             return Ok(true);
         }
         let name_padding = padding(HEADER_LENGTH + name_length);
         let rest = name_padding + file_length + padding(file_length);
         archives.seek_relative(i64::try_from(rest).unwrap_or(i64::MAX))?;
     }
+}
+
+/// Up to so many bytes: fewer only at the end.
+fn take(from: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn number(header: &[u8], place: std::ops::Range<usize>) -> Option<u64> {
@@ -97,6 +120,10 @@ mod tests {
             (&[&plain[..]][..], true),
             (&[&plain, &plain], true),
             (&[&plain, &[0; 512]], true),
+            (&[&plain, &vec![0; 8188 - plain.len()], &plain], true),
+            (&[&plain, &[0; 511], &plain], false),
+            (&[&plain, b"\x1f\x8bgzip, options, #BOOTCONFIG\n"], false),
+            (&[b"\x1f\x8bgzip, options, #BOOTCONFIG\n\0\0\0"], false),
             (&[&plain, &[0; 512], b"\x28\xb5\x2f\xfdzstd"], true),
             (&[&plain, b"\x1f\x8bgzip"], true),
             (&[b"\xfd7zXZ\0"], true),
