@@ -82,6 +82,15 @@ pub(crate) enum Source<'a> {
     Update { updates: &'a Updates, hostname: &'a str },
 }
 
+impl std::fmt::Display for Source<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Server { action, .. } => action,
+            Self::Update { .. } => "the update",
+        })
+    }
+}
+
 /// What all attempts have in common.
 pub(crate) struct Attempt<'a, F, C> {
     pub(crate) fetch: &'a F,
@@ -108,8 +117,11 @@ pub(crate) struct Attempt<'a, F, C> {
 pub(crate) enum Error {
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
-    #[error("cannot load all boot documents within {} min", DOCUMENTS_LIMIT.as_secs() / 60)]
-    TooSlow,
+    #[error(
+        "cannot load all boot documents within {} min, beginning with that of {first}",
+        DOCUMENTS_LIMIT.as_secs() / 60
+    )]
+    TooSlow { first: String },
     #[error("cannot follow the boot document")]
     Document(#[from] nextboot::Error),
     #[error(transparent)]
@@ -243,7 +255,10 @@ impl<F: Fetch, C: Clock> Attempt<'_, F, C> {
 
     async fn document(&self, kargs: &mut Kargs) -> Result<Resolved, Error> {
         let loaded = tokio::time::timeout(DOCUMENTS_LIMIT, self.load_document(kargs)).await;
-        loaded.unwrap_or(Err(Error::TooSlow))
+        match loaded {
+            Ok(document) => document,
+            Err(_) => Err(Error::TooSlow { first: self.source.to_string() }),
+        }
     }
 
     async fn load_document(&self, kargs: &mut Kargs) -> Result<Resolved, Error> {

@@ -48,6 +48,12 @@ impl Watch {
         Self { pipe, is_over: Cell::new(false), board: Board::nowhere() }
     }
 
+    /// Announces into a pipe of [`Announcements`].
+    #[cfg(test)]
+    pub(crate) fn into(pipe: OwnedFd) -> Self {
+        Self { pipe: Some(pipe.into()), is_over: Cell::new(false), board: Board::nowhere() }
+    }
+
     /// Publishes each step on this board too.
     pub(crate) fn on(self, board: Board) -> Self {
         Self { board, ..self }
@@ -223,7 +229,7 @@ mod tests {
     #[test]
     fn pid_1_hears_what_the_boot_role_announces() {
         let (mut announcements, writer) = Announcements::open().unwrap();
-        let watch = Watch { pipe: Some(writer.into()), ..nobody() };
+        let watch = Watch::into(writer);
         watch.step("network", Duration::from_millis(120_001));
         watch.step("fetch\nkernel", Duration::from_secs(30));
         watch.over(BootExit::NothingToDo);

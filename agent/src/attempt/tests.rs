@@ -2,6 +2,7 @@ use super::*;
 use crate::artifact::TRIES;
 use crate::clock::FakeClock;
 use crate::fetch::{self, Body, Document, Resume, Text};
+use crate::watch::{Announcements, Word};
 
 /// A server whose documents each take nine minutes, and name the next one.
 struct Slow;
@@ -34,6 +35,7 @@ impl Fetch for Slow {
 #[tokio::test(start_paused = true)]
 async fn slow_documents_end_the_attempt_before_its_deadline() {
     let directory = tempfile::tempdir().unwrap();
+    let (mut announcements, pipe) = Announcements::open().unwrap();
     let attempt = Attempt {
         fetch: &Slow,
         clock: &FakeClock::new(),
@@ -45,7 +47,7 @@ async fn slow_documents_end_the_attempt_before_its_deadline() {
             limit: artifact::FILE_LIMIT,
             alive: &|_| {},
         },
-        watch: &Watch::from_env(),
+        watch: &Watch::into(pipe),
         wishes: &Wishes::of_nobody(),
         source: Source::Server { action: "epoxy.stage2", add_kargs: AddKargs::No },
         report: "epoxy.report",
@@ -57,8 +59,12 @@ async fn slow_documents_end_the_attempt_before_its_deadline() {
     };
     let begun = tokio::time::Instant::now();
     let ended = attempt.run(&mut Kargs::parse("epoxy.stage2=u")).await;
-    assert_eq!(begun.elapsed().as_secs(), DOCUMENTS_LIMIT.as_secs());
+    let announced = announcements.read().pop();
+    let Some(Ok(Word::Step(announced))) = announced else { panic!("{announced:?}") };
+    assert!(begun.elapsed() < announced.limit, "{announced:?}");
     let error = ended.result.unwrap_err();
-    assert_eq!(error.to_string(), "cannot load all boot documents within 30 min");
+    let expected =
+        "cannot load all boot documents within 30 min, beginning with that of epoxy.stage2";
+    assert_eq!(error.to_string(), expected);
     assert!(error.is_transient());
 }
