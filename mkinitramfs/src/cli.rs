@@ -37,6 +37,8 @@ Examples:
     mkinitramfs pack my-root -o my-root.cpio.zst
   Only the kernel, from kernel.org:
     mkinitramfs kernel --source linux-6.12.40.tar.xz -o bzImage
+  Whether a kernel has every option of a profile that you changed, without building it:
+    mkinitramfs kernel --profile vm --configure-only
 
 Environment:
   STAGE2_CACHE       where sources and built kernels are kept [$XDG_CACHE_HOME/stage2, ~/.cache/stage2]
@@ -114,6 +116,9 @@ struct KernelArgs {
     /// The kernel's source [default: Debian's package linux-source-6.12]
     #[arg(long, value_name = "TARBALL|DIR")]
     source: Option<PathBuf>,
+    /// Configure it and build nothing: is every option so as the profile asks for?
+    #[arg(long, conflicts_with_all = ["initramfs", "cmdline", "output"])]
+    configure_only: bool,
     /// Put this ramdisk into the kernel
     #[arg(long, value_name = "FILE")]
     initramfs: Option<PathBuf>,
@@ -195,6 +200,11 @@ fn kernel(args: &KernelArgs, cache: &Cache) -> Result<()> {
     let spec = KernelSpec { profile: args.profile.clone(), source: args.source.clone() };
     let request = kernel_request(&spec, &args.fragments, initramfs.len(), source_date()?);
     let request = request_for(&args.flavour, &args.fragments, request);
+    if args.configure_only {
+        let configuration = Kernel::configured(&request, cache)?;
+        println!("every option is as asked for: {}", configuration.display());
+        return Ok(());
+    }
     let (kernel, image) = Kernel::filled(&request, &initramfs, &args.cmdline, cache)?;
     if let Some(path) = &args.output {
         output::replace(path, &image)

@@ -130,30 +130,29 @@ impl Kernel {
         Ok((kernel, image))
     }
 
+    /// Configures the kernel and builds nothing; returns the path of its `.config`, which is as asked
+    /// for. Takes seconds.
+    ///
+    /// # Errors
+    /// The source, a tool or an option is missing.
+    pub fn configured(request: &Request, cache: &Cache) -> Result<PathBuf, Error> {
+        let plan = Plan::of(request, cache)?;
+        let _lock = plan.kernel.lock()?;
+        let make = plan.make()?;
+        configure(&make, &plan.profile.requests, &mut Progress::start(FIRST_ESTIMATE))?;
+        Ok(make.build.join(".config"))
+    }
+
     fn locked(request: &Request, cache: &Cache) -> Result<(Self, Lock), Error> {
-        let Profile { mut requests, patches } = Profile::read(&request.profile)?;
-        request.fragments.iter().try_for_each(|fragment| requests.add_file(fragment))?;
-        requests.add("mkinitramfs", SLOT_FRAGMENT)?;
-        tools::check(&std::env::var("PATH").unwrap_or_default())?;
-        let source = {
-            let _lock = Lock::wait(&cache.sources().join("lock"))?;
-            Source::ready(request.source.as_deref(), cache)?
-        };
-        let timestamp = timestamp(source.date.unwrap_or(request.date))?;
-        let (options, compiler) = (requests.over(""), compiler()?);
-        let mut parts = vec![source.identity.as_str(), &options, &compiler, &timestamp];
-        parts.extend(patches.iter().map(Patch::text));
-        let key = cache::key(&parts);
-        let directory = cache.kernels().join(key);
-        let kernel = Self { version: source.version.clone(), directory };
-        let lock = kernel.lock()?;
+        let plan = Plan::of(request, cache)?;
+        let lock = plan.kernel.lock()?;
         let slot_bytes = slot_bytes(request.initramfs_bytes);
         // A directory may have changed since; make knows what to do, and does nothing otherwise.
-        let may_have_changed = source.date.is_none();
-        if may_have_changed || !kernel.is_complete(slot_bytes) {
-            kernel.build(&source, &Profile { requests, patches }, timestamp, slot_bytes, cache)?;
+        let may_have_changed = plan.source.date.is_none();
+        if may_have_changed || !plan.kernel.is_complete(slot_bytes) {
+            plan.build(slot_bytes, cache)?;
         }
-        Ok((kernel, lock))
+        Ok((plan.kernel, lock))
     }
 
     /// The boot image with a ramdisk and a default command line in it.
@@ -186,24 +185,52 @@ impl Kernel {
     fn mark(&self) -> PathBuf {
         self.directory.join("complete")
     }
+}
 
-    fn build(
-        &self,
-        source: &Source,
-        profile: &Profile,
-        timestamp: String,
-        slot_bytes: usize,
-        cache: &Cache,
-    ) -> Result<(), Error> {
-        let build = self.build_directory();
+/// A kernel with all that it takes to build it.
+struct Plan {
+    kernel: Kernel,
+    source: Source,
+    profile: Profile,
+    timestamp: String,
+}
+
+impl Plan {
+    fn of(request: &Request, cache: &Cache) -> Result<Self, Error> {
+        let mut profile = Profile::read(&request.profile)?;
+        let requests = &mut profile.requests;
+        request.fragments.iter().try_for_each(|fragment| requests.add_file(fragment))?;
+        requests.add("mkinitramfs", SLOT_FRAGMENT)?;
+        tools::check(&std::env::var("PATH").unwrap_or_default())?;
+        let source = {
+            let _lock = Lock::wait(&cache.sources().join("lock"))?;
+            Source::ready(request.source.as_deref(), cache)?
+        };
+        let timestamp = timestamp(source.date.unwrap_or(request.date))?;
+        let (options, compiler) = (requests.over(""), compiler()?);
+        let mut parts = vec![source.identity.as_str(), &options, &compiler, &timestamp];
+        parts.extend(profile.patches.iter().map(Patch::text));
+        let directory = cache.kernels().join(cache::key(&parts));
+        let kernel = Kernel { version: source.version.clone(), directory };
+        Ok(Self { kernel, source, profile, timestamp })
+    }
+
+    /// The kernel's make, with a directory to build in.
+    fn make(&self) -> Result<Make, Error> {
+        let (source, timestamp) = (self.source.directory.clone(), self.timestamp.clone());
+        let (build, log) = (self.kernel.build_directory(), self.kernel.directory.join("log"));
         fs::create_dir_all(&build).map_err(cannot("create", &build))?;
-        file::remove_file(&self.mark())?;
-        let log = self.directory.join("log");
-        file::remove_file(&log)?;
-        make_slot(&build.join(SLOT_FILE), slot_bytes)?;
-        patch::lay_over(&profile.patches, &source.directory, &build)?;
-        let make = Make { source: source.directory.clone(), build, log, timestamp };
-        eprintln!("kernel: {} in {}", source.version, self.directory.display());
+        Ok(Make { source, build, log, timestamp })
+    }
+
+    fn build(&self, slot_bytes: usize, cache: &Cache) -> Result<(), Error> {
+        let Self { kernel, source, profile, .. } = self;
+        let make = self.make()?;
+        file::remove_file(&kernel.mark())?;
+        file::remove_file(&make.log)?;
+        make_slot(&make.build.join(SLOT_FILE), slot_bytes)?;
+        patch::lay_over(&profile.patches, &source.directory, &make.build)?;
+        eprintln!("kernel: {} in {}", source.version, kernel.directory.display());
         let last_steps = cache.kernels().join("last-steps");
         let known = fs::read_to_string(&last_steps).ok().and_then(|text| text.parse().ok());
         let mut progress = Progress::start(known.unwrap_or(FIRST_ESTIMATE));
@@ -216,7 +243,7 @@ impl Kernel {
         if steps > FIRST_ESTIMATE / 2 {
             fs::write(&last_steps, steps.to_string()).map_err(cannot("write", &last_steps))?;
         }
-        let mark = self.mark();
+        let mark = kernel.mark();
         Ok(fs::write(&mark, slot_bytes.to_string()).map_err(cannot("write", &mark))?)
     }
 }

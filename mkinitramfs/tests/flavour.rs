@@ -7,7 +7,7 @@ use std::path::Path;
 use mkinitramfs::flavour::Flavour;
 use mkinitramfs::image::Image;
 use mkinitramfs::kernel::cache::Cache;
-use mkinitramfs::kernel::profile::Profile;
+use mkinitramfs::kernel::{Kernel, Request};
 use mkinitramfs::packages::Packages;
 use mkinitramfs::spec::ImageSpec;
 use mkinitramfs::tree::Node;
@@ -62,10 +62,21 @@ fn is_in(root: &Path, path: &str, contents: &[u8]) -> bool {
 }
 
 #[test]
-fn the_kernel_of_a_flavour_contradicts_no_profile() {
+fn a_kernel_gets_every_option_that_a_profile_and_a_flavour_ask_for() {
     let directory = Path::new(KERNEL_CONFIG);
+    let cache = Cache::from_environment();
     for profile in ["vm.profile", "netdevsim.profile"] {
-        let mut requests = Profile::read(&directory.join(profile)).unwrap().requests;
-        requests.add_file(&directory.join(Flavour::Disk.ingredients().kernel_fragment)).unwrap();
+        let request = Request {
+            profile: directory.join(profile),
+            fragments: vec![directory.join(Flavour::Disk.ingredients().kernel_fragment)],
+            source: None,
+            initramfs_bytes: 0,
+            date: 0,
+        };
+        let configuration = fs::read_to_string(Kernel::configured(&request, &cache).unwrap());
+        let configuration = configuration.unwrap();
+        for option in ["CONFIG_E1000E=y", "CONFIG_BLK_DEV_NVME=y", "CONFIG_XFS_FS=y"] {
+            assert!(configuration.lines().any(|line| line == option), "{profile}: {option}");
+        }
     }
 }

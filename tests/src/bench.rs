@@ -2,8 +2,9 @@
 //! that people use in its place.
 //!
 //! The peers are made of Debian's packages as they are: *baseline* does what the image does, with a
-//! shell script, curl, dropbear and kexec-tools; *floor* does the least that can be done, without
-//! ssh, TLS or retries. Whatever is compared gets the same kernel, the same payload, the same server
+//! shell script, curl, dropbear and kexec-tools; *unchecked* is the same without the digest that
+//! kexec-tools make of a kernel; *floor* does the least that can be done, without ssh, TLS or
+//! retries. Whatever is compared gets the same kernel, the same payload, the same server
 //! and the same machine, one run after the other in an order that changes.
 
 pub mod boot;

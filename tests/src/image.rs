@@ -27,11 +27,14 @@ const FLASHER_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/flasher";
 /// The default image's specification.
 pub const SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mkinitramfs/stage2.toml");
 
-/// The kernel with a simulated card, a profile of `kernel-config/`.
-pub const NETDEVSIM: &str = "netdevsim";
+/// What the kernel of [`Image::with_flasher_and_disks`] is asked for with: a profile of
+/// `kernel-config/` with a simulated card, and a flavour.
+pub const KERNEL_WITH_EVERYTHING: [&str; 4] = ["--profile", "netdevsim", "--flavour", "disk"];
 
 /// The default image with Debian's `flashrom` in it, which judges what a flasher wrote.
 const FLASHER_SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flasher.toml");
+/// The same with disks, and a kernel that has a simulated card, too.
+const EVERYTHING_SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/everything.toml");
 
 /// A packed image, and the authority that it trusts.
 pub struct Image {
@@ -63,19 +66,19 @@ impl Image {
     /// program.
     pub fn with_flasher_under_test() -> anyhow::Result<Arc<Self>> {
         static PACKED: Mutex<Option<Arc<Image>>> = Mutex::new(None);
-        Self::with_flasher_once(&PACKED, "flasher-image", &[])
+        Self::with_flasher_once(&PACKED, "flasher-image", FLASHER_SPECIFICATION)
     }
 
-    /// The same with drivers and tools for disks.
+    /// The same with drivers and tools for disks, and a card that the kernel simulates.
     pub fn with_flasher_and_disks() -> anyhow::Result<Arc<Self>> {
         static PACKED: Mutex<Option<Arc<Image>>> = Mutex::new(None);
-        Self::with_flasher_once(&PACKED, "flasher-disk-image", &["--flavour", "disk"])
+        Self::with_flasher_once(&PACKED, "everything-image", EVERYTHING_SPECIFICATION)
     }
 
     fn with_flasher_once(
         packed: &Mutex<Option<Arc<Self>>>,
         name: &str,
-        more: &[&str],
+        specification: &str,
     ) -> anyhow::Result<Arc<Self>> {
         let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = &*packed {
@@ -84,9 +87,8 @@ impl Image {
         let flasher = flasher_under_test()?;
         let flasher = flasher.to_str().context("expected the flasher's path to be UTF-8")?;
         let directory = std::env::current_exe()?.with_extension(name);
-        let specification = FLASHER_SPECIFICATION.as_ref();
-        let extra = [&["--flasher", flasher], more].concat();
-        let image = Self::pack_into(&directory, specification, &agent_under_test()?, &extra)?;
+        let (specification, agent) = (specification.as_ref(), agent_under_test()?);
+        let image = Self::pack_into(&directory, specification, &agent, &["--flasher", flasher])?;
         Ok(Arc::clone(packed.insert(Arc::new(image))))
     }
 
@@ -98,21 +100,6 @@ impl Image {
         let cache = Cache::from_environment();
         pack(SPECIFICATION.as_ref(), &self.agent, directory, &extra, &cache)?;
         Ok(directory.join("stage2_vmlinuz"))
-    }
-
-    /// The same image with the kernel of another profile: kernel and initramfs in one file.
-    pub fn with_kernel(&self, profile: &str) -> anyhow::Result<PathBuf> {
-        let vmlinuz = self.vmlinuz.with_file_name(format!("vmlinuz-{profile}"));
-        let flags = ["--profile", profile, "--cmdline", "console=ttyS0"].map(OsStr::new);
-        let words = ["mkinitramfs", "kernel"].map(OsStr::new).into_iter().chain(flags).chain([
-            OsStr::new("--initramfs"),
-            self.initramfs.as_os_str(),
-            OsStr::new("--output"),
-            vmlinuz.as_os_str(),
-        ]);
-        cli::run(Cli::try_parse_from(words)?, &Cache::from_environment())
-            .with_context(|| format!("cannot make a kernel of profile {profile}"))?;
-        Ok(vmlinuz)
     }
 
     /// Packs an image beside the running program, in place of the one that it packed last time.

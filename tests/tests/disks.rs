@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use vmtest::certificate::Presented;
@@ -17,7 +16,6 @@ use vmtest::vm::Vm;
 
 const END: Duration = Duration::from_secs(120);
 const MEMORY_MIB: u32 = 512;
-const SPECIFICATION: &str = "cmdline = \"console=ttyS0\"\nflavours = [\"disk\"]\n";
 /// mkfs.xfs of Debian 12 makes no smaller ones.
 const SMALLEST_XFS_MIB: u64 = 320;
 const BOOT_UUID: &str = "0d6a4f5e-5f0b-4d2c-9a1c-2f3e4d5c6b7a";
@@ -101,7 +99,7 @@ fn done(vm: &mut Vm, command: &str) -> anyhow::Result<String> {
 
 #[test]
 fn an_installed_system_is_entered_and_mended() -> anyhow::Result<()> {
-    let image = Arc::new(Image::specified("disk-image", SPECIFICATION)?);
+    let image = Image::with_flasher_and_disks()?;
     let scenario = Scenario::with_image(image, Presented::Good)?;
     let directory = tempfile::tempdir()?;
     let [root, boot_disk] = installed_system(directory.path())?;
@@ -148,7 +146,7 @@ fn an_installed_system_is_entered_and_mended() -> anyhow::Result<()> {
 
 #[test]
 fn a_root_on_lvm_is_made_and_entered_with_debians_tools() -> anyhow::Result<()> {
-    let image = Arc::new(Image::specified("disk-image-2", SPECIFICATION)?);
+    let image = Image::with_flasher_and_disks()?;
     let scenario = Scenario::with_image(image, Presented::Good)?;
     let directory = tempfile::tempdir()?;
     let disks = ["a", "b", "c"].map(|name| (empty_disk(directory.path(), name).unwrap(), VIRTIO));
@@ -209,7 +207,7 @@ const INSTALL: [&str; 4] = [
 
 #[test]
 fn an_xfs_root_on_sata_with_its_efi_partition_on_nvme_is_entered() -> anyhow::Result<()> {
-    let image = Arc::new(Image::specified("disk-image-3", SPECIFICATION)?);
+    let image = Image::with_flasher_and_disks()?;
     let scenario = Scenario::with_image(image, Presented::Good)?;
     let directory = tempfile::tempdir()?;
     let sata = disk_of(directory.path(), "sata", SMALLEST_XFS_MIB)?;

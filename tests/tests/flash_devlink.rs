@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use vmtest::flash::{Chip, DONE};
-use vmtest::image::{Image, NETDEVSIM};
+use vmtest::image::Image;
 
 const CARD: &str = "devlink:netdevsim/netdevsim10";
 /// It waits 10 ms after each of 500 steps, and emulation makes more of it.
@@ -12,8 +12,7 @@ const SLOW: Duration = Duration::from_secs(180);
 
 #[test]
 fn a_drivers_progress_is_passed_on_and_its_refusals_are_told_from_failures() -> anyhow::Result<()> {
-    let image = Image::with_flasher_under_test()?;
-    let (kernel, chip) = (image.with_kernel(NETDEVSIM)?, Chip::new()?);
+    let (image, chip) = (Image::with_flasher_and_disks()?, Chip::new()?);
     let write =
         |options: &str| format!("flasher write --json --rom /new.rom {options}; echo end=$?\n");
     let commands = [
@@ -25,7 +24,7 @@ fn a_drivers_progress_is_passed_on_and_its_refusals_are_told_from_failures() -> 
         &write(&format!("--card {CARD} --sha256 {}", "0".repeat(64))),
         "flasher probe --card devlink:netdevsim/netdevsim10; ls /lib/firmware | wc -l\n",
     ];
-    let mut vm = chip.boot(&kernel, &commands.concat())?;
+    let mut vm = chip.boot(&image.vmlinuz, &commands.concat())?;
     vm.expect_in_order(&[
         "{\"card\":\"devlink:netdevsim/netdevsim10\",\"stored\":{\"fw.mgmt\":\"10.20.30\"",
         "end=0",

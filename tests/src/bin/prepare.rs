@@ -4,10 +4,10 @@
 use clap::Parser;
 use mkinitramfs::cli::{self, Cli};
 use mkinitramfs::kernel::cache::Cache;
-use vmtest::image::NETDEVSIM;
+use vmtest::image::KERNEL_WITH_EVERYTHING;
 use vmtest::stage3::Debian;
 
-/// Build the kernel of stage2, one with a simulated card, and Debian's root, or find them in $STAGE2_CACHE (~/.cache/stage2).
+/// Build the kernel of stage2, one with every driver that a test needs, and Debian's root, or find them in $STAGE2_CACHE (~/.cache/stage2).
 #[derive(Parser)]
 struct Options {}
 
@@ -16,8 +16,8 @@ fn main() -> anyhow::Result<()> {
     let cache = Cache::from_environment();
     let kernel = ["mkinitramfs", "kernel"];
     cli::run(Cli::try_parse_from(kernel)?, &cache)?;
-    let with_simulated_card = kernel.into_iter().chain(["--profile", NETDEVSIM]);
-    cli::run(Cli::try_parse_from(with_simulated_card)?, &cache)?;
+    let with_everything = kernel.into_iter().chain(KERNEL_WITH_EVERYTHING);
+    cli::run(Cli::try_parse_from(with_everything)?, &cache)?;
     Debian::prepare(&|line| println!("{line}"))?;
     Ok(())
 }
