@@ -91,7 +91,7 @@ fn a_gib_goes_in_and_out_while_keys_are_exchanged_all_the_time() {
     let root = server.root.path().display();
     server.write("batch", &format!("put {root}/here {root}/there\nget {root}/there {root}/back\n"));
     let mut sftp = server.client("sftp");
-    sftp.args(["-o", "RekeyLimit=1M", "-i"]).arg(server.path("key"));
+    sftp.args(["-o", "RekeyLimit=4M", "-i"]).arg(server.path("key"));
     succeeds(&sftp.arg("-b").arg(server.path("batch")).arg("root@127.0.0.1").run());
     let digest = |name| {
         let output = Command::new("sha256sum").arg(server.path(name)).run();
