@@ -46,12 +46,13 @@ use crate::wallclock;
 use crate::watch::{MARGIN, Watch};
 use crate::wishes::{WISHES, Wishes};
 
-/// For a network, and again for the attempts with it. The original client gives up, and restarts the
-/// machine, after the same time.
+/// The original client gives up, and restarts the machine, after the same time.
+pub(crate) const ATTEMPTS_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
+/// For a network, and again for the attempts with it.
 const ATTEMPTS: Backoff = Backoff {
     first: Duration::from_secs(10),
     longest: Duration::from_secs(60),
-    deadline: Duration::from_secs(6 * 60 * 60),
+    deadline: ATTEMPTS_LIMIT,
 };
 /// Waiting for the network says something every 10 s.
 const NETWORK_LIMIT: Duration = Duration::from_secs(60);

@@ -12,9 +12,6 @@ use tokio::time::timeout;
 /// The program, in an image that has it.
 pub(crate) const FLASHER: &str = "/sbin/flasher";
 
-/// Its processes, as the kernel names them.
-pub(crate) const NAME: &str = "flasher";
-
 /// It reads files of sysfs and sectors of disks, and waits until the kernel has found all disks.
 const LIMIT: Duration = Duration::from_secs(60);
 

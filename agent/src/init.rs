@@ -9,8 +9,10 @@
 //! |---|---|
 //! | has loaded a kernel: SIGRTMIN+6 comes | stops everything, turns the links off, enters it |
 //! | dies, or misses a deadline of its own and is killed | starts it again after 1, 2, 4, … 60 s |
-//! | gave up, or has written a ROM or a disk | restarts the machine in 10 s, unless it is held |
+//! | gave up, has died for six hours, or has written a ROM or a disk | restarts the machine in 10 s, unless it is held |
 //! | is through, has nothing to do, or needs an operator | stays |
+//!
+//! A flasher is not cut off: while one runs, whoever asks to leave is refused, and a restart waits.
 //!
 //! Operators get in by ssh, the role *rescue*, as soon as there is a key; where nobody can log in and
 //! the boot role is through or has failed five times, there is a shell on the console. Their command
@@ -28,6 +30,7 @@ use agent_types::params::SSH_KEYS;
 
 use crate::chain::Chain;
 use crate::console;
+use crate::flash_reports::FlashReports;
 use crate::keyring;
 use crate::kmsg::{self, Readers};
 use crate::leave;
@@ -37,7 +40,10 @@ use crate::policy::{self, POLICY};
 use crate::reap;
 use crate::signals::{Meaning, Received, Signals};
 use crate::spawn;
-use crate::supervise::{Event, Hold, Keys, Order, Role, Shell, Supervisor, Surroundings, doing};
+use crate::state;
+use crate::supervise::{
+    Event, Flasher, Hold, Keys, Order, Role, Shell, Supervisor, Surroundings, doing,
+};
 use crate::sys::{self, Linux, Reboot, System};
 use crate::watch::{self, Announcements, ParseWordError, Word};
 use crate::wishes::{WISHES, Wishes};
@@ -46,6 +52,7 @@ use crate::wishes::{WISHES, Wishes};
 /// parameter set later has brought.
 const KEY_LOOK: Duration = Duration::from_secs(5);
 
+const PROC: &str = "/proc";
 const CMDLINE: &str = "/proc/cmdline";
 const DEFAULT_HOSTNAME: &str = "default-net";
 
@@ -149,16 +156,24 @@ impl Machine {
     }
 
     fn handle(&mut self, event: Event) {
-        self.supervisor.look(surroundings());
+        self.supervisor.look(self.surroundings());
         let orders = self.supervisor.on_event(sys::uptime(), event);
         self.carry_out(orders);
+    }
+
+    /// Flashers matter to a restart only.
+    fn surroundings(&self) -> Surroundings {
+        let keys = if keyring::has_keys(Path::new("/")) { Keys::Some } else { Keys::None };
+        let hold = if wishes().is_held() { Hold::On } else { Hold::Off };
+        let flasher = if self.supervisor.leaves_later() { flasher() } else { Flasher::None };
+        Surroundings { keys, hold, flasher }
     }
 
     fn carry_out(&mut self, orders: Vec<Order>) {
         for order in orders {
             match order {
                 Order::Say(level, text) => log::log!(level, "{text}"),
-                Order::Kill(pid) => reap::kill_session(&mut self.system, Path::new("/proc"), pid),
+                Order::Kill(pid) => reap::kill_session(&mut self.system, Path::new(PROC), pid),
                 Order::Start(role) => self.start(role),
                 Order::Leave(way) => self.leave(way),
             }
@@ -211,10 +226,20 @@ fn asked(received: Received) -> Option<Event> {
             log::warn!("{received}: no kernel is loaded that could be entered, going on");
             None
         }
-        Meaning::Asked(way) => {
-            log::info!("{received}: {}", doing(way));
-            Some(Event::Asked(way))
-        }
+        Meaning::Asked(way) => match reap::running_flasher(Path::new(PROC)) {
+            Some(flasher) => {
+                log::error!(
+                    "{received}: {flasher} may be writing to a card: not {} before it has ended; ask \
+                     again then, or with `-f`",
+                    doing(way)
+                );
+                None
+            }
+            None => {
+                log::info!("{received}: {}", doing(way));
+                Some(Event::Asked(way))
+            }
+        },
         Meaning::Wish => wishes().is_retry_wanted().then_some(Event::AskedToRetry),
         Meaning::Child => None,
         Meaning::Nothing => {
@@ -224,10 +249,13 @@ fn asked(received: Received) -> Option<Event> {
     }
 }
 
-fn surroundings() -> Surroundings {
-    let keys = if keyring::has_keys(Path::new("/")) { Keys::Some } else { Keys::None };
-    let hold = if wishes().is_held() { Hold::On } else { Hold::Off };
-    Surroundings { keys, hold }
+fn flasher() -> Flasher {
+    let left = || FlashReports::left_for_an_operator(Path::new(state::DIRECTORY));
+    match reap::running_flasher(Path::new(PROC)) {
+        Some(flasher) => Flasher::Running(flasher.pid),
+        None if left().is_some() => Flasher::LeftForAnOperator,
+        None => Flasher::None,
+    }
 }
 
 fn wishes() -> Wishes {

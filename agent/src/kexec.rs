@@ -13,6 +13,7 @@ mod room;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use self::room::Mib;
 use crate::chain::Chain;
 use crate::evidence;
 use crate::pid1::{self, Pid1, kernel_is_loaded};
+use crate::reap;
 use crate::sys::{self, Linux, System};
 use crate::wishes::Wishes;
 
@@ -34,6 +36,9 @@ pub(crate) const DOWNLOADS_VARIABLE: &str = "STAGE2_DOWNLOADS";
 
 /// PID 1 needs a few seconds to stop everything, or half a minute if disks hang.
 const ENTER_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a flasher still runs.
+const FLASHER_LOOK: Duration = Duration::from_secs(1);
 
 const CMDLINE: &str = "/proc/cmdline";
 
@@ -170,7 +175,9 @@ fn enter(system: &mut impl System, pid1: &Pid1) -> Result<Infallible, Error> {
     if !kernel_is_loaded() {
         return Err(Error::NothingLoaded);
     }
-    obey(system, &Wishes::from_env())?;
+    let wishes = Wishes::from_env();
+    obey(system, &wishes)?;
+    wait_for_flasher(system, &wishes)?;
     log::info!("asking {pid1} to enter the loaded kernel");
     pid1.enter_loaded_kernel(system)?;
     let deadline = sys::uptime() + ENTER_LIMIT;
@@ -178,6 +185,19 @@ fn enter(system: &mut impl System, pid1: &Pid1) -> Result<Infallible, Error> {
         wait_for_the_end(left);
     }
     Err(Error::StillHere(pid1.clone()))
+}
+
+/// Waits until no flasher runs: PID 1 would refuse. The command's own time is the limit.
+fn wait_for_flasher(system: &mut impl System, wishes: &Wishes) -> Result<(), Error> {
+    let mut is_said = false;
+    while let Some(flasher) = reap::running_flasher(Path::new("/proc")) {
+        if !std::mem::replace(&mut is_said, true) {
+            log::warn!("{flasher} may be writing to a card: entering the next kernel after it");
+        }
+        wait_for_the_end(FLASHER_LOOK);
+        obey(system, wishes)?;
+    }
+    Ok(())
 }
 
 /// Waits while the boot is held; a loaded kernel that nobody wants any more is forgotten.

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use self::arguments::{Request, UsageError};
 use crate::chain::Chain;
 use crate::pid1::Pid1;
+use crate::reap::{self, Process};
 use crate::screen::screen;
 use crate::state;
 use crate::status::Status;
@@ -48,6 +49,8 @@ enum Error {
     NoPlan,
     #[error("cannot read the kernel log: only root may")]
     Log(#[source] io::Error),
+    #[error("{0} may be writing to a card: ask again when it has ended, or force it: `reboot -f`")]
+    Flasher(Process),
     #[error("cannot ask PID 1")]
     Signal(#[source] io::Error),
     #[error("cannot start the runtime")]
@@ -124,8 +127,12 @@ fn ours() -> Result<(), Error> {
     }
 }
 
+/// PID 1 would refuse on the consoles only, where nobody may look.
 fn ask_pid1(signal: Signal) -> Result<(), Error> {
     ours()?;
+    if let Some(flasher) = reap::running_flasher(Path::new("/proc")) {
+        return Err(Error::Flasher(flasher));
+    }
     Linux.signal(Target::Process(1), signal).map_err(Error::Signal)
 }
 

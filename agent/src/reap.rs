@@ -8,8 +8,10 @@ use nix::sys::signal::Signal as Named;
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
 
-use crate::flasher;
 use crate::sys::{Signal, System, Target};
+
+/// A flasher, as the kernel names its process; it tells how it went. What it starts has other names.
+const FLASHER: &str = "flasher";
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +80,7 @@ pub(crate) fn ended() -> impl Iterator<Item = (u32, End)> {
 pub(crate) fn kill_session(system: &mut impl System, proc: &Path, session: u32) {
     let session: Vec<_> = processes(proc).filter(|process| process.session == session).collect();
     for process in &session {
-        if process.name == flasher::NAME {
+        if process.name == FLASHER {
             log::warn!("{process} goes on: it may be writing to a card");
         }
         if is_of_a_flasher(process, &session) {
@@ -91,12 +93,17 @@ pub(crate) fn kill_session(system: &mut impl System, proc: &Path, session: u32) 
     }
 }
 
+/// One that runs: nobody can see from outside whether it writes to a card just now.
+pub(crate) fn running_flasher(proc: &Path) -> Option<Process> {
+    processes(proc).find(|process| process.name == FLASHER)
+}
+
 /// Whether it is one, or an offspring of one.
 fn is_of_a_flasher(process: &Process, all: &[Process]) -> bool {
     let parent = |process: &&Process| all.iter().find(|other| other.pid == process.parent);
     // Numbers are used again, so the line might not end.
     let line = std::iter::successors(Some(process), parent).take(all.len());
-    line.into_iter().any(|process| process.name == flasher::NAME)
+    line.into_iter().any(|process| process.name == FLASHER)
 }
 
 /// A process as `/proc/<pid>/stat` shows it.
@@ -113,11 +120,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The name is in parentheses and may contain some itself.
+    /// None if it has ended, and only waits to be collected. The name is in parentheses and may contain
+    /// some itself.
     fn parse(stat: &str) -> Option<Self> {
         let (pid, rest) = stat.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
-        let mut numbers = rest.split(' ').skip(1).map(|number| number.parse().ok());
+        let (state, numbers) = rest.split_once(' ')?;
+        if matches!(state, "Z" | "X") {
+            return None;
+        }
+        let mut numbers = numbers.split(' ').map(|number| number.parse().ok());
         let (parent, session) = (numbers.next()??, numbers.nth(1)??);
         Some(Self { pid: pid.parse().ok()?, name: name.to_owned(), parent, session })
     }
@@ -135,7 +147,7 @@ pub(crate) fn name(proc: &Path, pid: u32) -> String {
     name.map_or_else(|_| "somebody".to_owned(), |name| name.trim().to_owned())
 }
 
-/// All processes; kernel threads have session 0.
+/// All processes that have not ended; kernel threads have session 0.
 pub(crate) fn processes(proc: &Path) -> impl Iterator<Item = Process> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     entries.filter_map(|entry| {
@@ -166,6 +178,7 @@ mod tests {
         for (stat, expected) in [
             ("7 (boot) S 1 6 5 0 -1", Some(process("boot"))),
             ("7 (a) R 1 (b) S 1 6 5 0 -1", Some(process("a) R 1 (b"))),
+            ("7 (boot) Z 1 6 5 0 -1", None),
             ("7 (boot) S 1 6", None),
             ("", None),
         ] {

@@ -14,21 +14,22 @@ use agent_types::exit::BootExit;
 use log::Level;
 
 use self::departure::{Departure, Reason};
-pub(crate) use self::surroundings::{Hold, Keys, Surroundings};
+pub(crate) use self::surroundings::{Flasher, Hold, Keys, Surroundings};
 pub(crate) use self::worker::Role;
 use self::worker::{LONGEST_PAUSE, State, Worker};
+use crate::boot::ATTEMPTS_LIMIT;
 use crate::reap::End;
 use crate::sys::Reboot;
 use crate::watch::{Announcement, Word};
 
-/// Time to read why, on a console that the restart clears.
-const RESTART_DELAY: Duration = Duration::from_secs(10);
 /// An operator's shell lives longer; one whose console has hung up reads the end of its input at once.
 const SHORTEST_SHELL: Duration = Duration::from_secs(1);
 /// The boot role announces its first step at once; loading it takes far less than this.
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(30);
 /// A killed process is gone at once, unless it hangs in the kernel.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
+/// A boot role that can only fail restarts the machine as late as one that gives up by itself.
+const GIVE_UP_AFTER: Duration = ATTEMPTS_LIMIT;
 
 /// When there is a shell on the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,8 @@ impl Deadline {
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     boot: Worker,
+    /// When the boot role has failed first since the boot began, or since an operator has cared.
+    failing_since: Option<Duration>,
     rescue: Option<Worker>,
     shell: Worker,
     deadline: Option<Deadline>,
@@ -104,8 +107,9 @@ impl Supervisor {
     pub(crate) fn new(rescue: bool) -> Self {
         let keys = if rescue { Keys::Some } else { Keys::None };
         Self {
-            surroundings: Surroundings { keys, hold: Hold::Off },
+            surroundings: Surroundings { keys, hold: Hold::Off, flasher: Flasher::None },
             boot: Worker::new(Role::Boot),
+            failing_since: None,
             rescue: rescue.then(|| Worker::new(Role::Rescue)),
             shell: Worker::new(Role::Shell),
             deadline: None,
@@ -163,6 +167,11 @@ impl Supervisor {
         self.rescue.is_none()
     }
 
+    /// Whether this kernel is to be left when the time has come.
+    pub(crate) fn leaves_later(&self) -> bool {
+        matches!(self.departure, Departure::Later { .. })
+    }
+
     fn workers(&self) -> impl Iterator<Item = &Worker> {
         [&self.boot, &self.shell].into_iter().chain(&self.rescue)
     }
@@ -183,12 +192,7 @@ impl Supervisor {
     }
 
     fn start_failed(&mut self, now: Duration, role: Role) -> Vec<Order> {
-        let Some(worker) = self.workers_mut().find(|worker| worker.role == role) else {
-            return vec![];
-        };
-        let pause = worker.fail(now);
-        let text = format!("{} role cannot be started: {}", role.name(), again_in(pause));
-        vec![Order::Say(Level::Error, text)]
+        self.failed(now, role, "cannot be started")
     }
 
     fn ended(&mut self, now: Duration, pid: u32, end: End) -> Vec<Order> {
@@ -201,7 +205,9 @@ impl Supervisor {
             (Role::Shell, End::Exit(0)) if self.shell.has_lived(now, SHORTEST_SHELL) => {
                 vec![self.shell.start()]
             }
-            (Role::Rescue | Role::Shell, end) => vec![self.again_after(now, role, end)],
+            (Role::Rescue | Role::Shell, end) => {
+                self.failed(now, role, &format!("ended with {end}"))
+            }
         }
     }
 
@@ -226,7 +232,11 @@ impl Supervisor {
                 vec![self.through(now, exit)]
             }
             // What a dead boot role was running must not disturb the next one.
-            (_, None) => vec![Order::Kill(pid), self.again_after(now, Role::Boot, end)],
+            (_, None) => {
+                let mut orders = vec![Order::Kill(pid)];
+                orders.extend(self.failed(now, Role::Boot, &format!("ended with {end}")));
+                orders
+            }
         }
     }
 
@@ -242,22 +252,35 @@ impl Supervisor {
         match exit {
             BootExit::Done => stay(Level::Info, "the boot document ran to its end"),
             BootExit::NothingToDo => stay(Level::Info, "the kernel command line asks for no boot"),
-            BootExit::NeedsOperator => stay(
-                Level::Error,
-                "a network card or a disk needs an operator, and the machine must not restart",
-            ),
+            BootExit::NeedsOperator => needs_operator(),
             BootExit::Restart => self.leave_later(now, Reboot::Restart, Reason::Updated),
             BootExit::GaveUp => self.leave_later(now, Reboot::Restart, Reason::GaveUp),
         }
     }
 
-    fn again_after(&mut self, now: Duration, role: Role, end: End) -> Order {
-        let pause = self
-            .workers_mut()
-            .find(|worker| worker.role == role)
-            .map_or(LONGEST_PAUSE, |worker| worker.fail(now));
-        let level = if role == Role::Boot { Level::Error } else { Level::Warn };
-        Order::Say(level, format!("{} role ended with {end}: {}", role.name(), again_in(pause)))
+    fn failed(&mut self, now: Duration, role: Role, how: &str) -> Vec<Order> {
+        let what = format!("{} role {how}", role.name());
+        if role == Role::Boot {
+            return self.boot_failed(now, what, "it");
+        }
+        let worker = self.workers_mut().find(|worker| worker.role == role);
+        let pause = worker.map_or(LONGEST_PAUSE, |worker| worker.fail(now));
+        vec![Order::Say(Level::Warn, again_in(&what, "it", pause))]
+    }
+
+    /// One that can only fail cannot give up by itself.
+    fn boot_failed(&mut self, now: Duration, what: String, name: &str) -> Vec<Order> {
+        if self.boot.has_lived(now, GIVE_UP_AFTER) {
+            self.failing_since = None;
+        }
+        let since = *self.failing_since.get_or_insert(now);
+        let pause = self.boot.fail(now);
+        if now.saturating_sub(since) < GIVE_UP_AFTER {
+            return vec![Order::Say(Level::Error, again_in(&what, name, pause))];
+        }
+        self.boot.state = State::Done;
+        let restart = self.leave_later(now, Reboot::Restart, Reason::Fails);
+        vec![Order::Say(Level::Error, what), restart]
     }
 
     fn announced(&mut self, now: Duration, announced: Announcement) -> Vec<Order> {
@@ -273,6 +296,7 @@ impl Supervisor {
     /// It does so when an operator wishes it: what its end had called for does not follow any more.
     fn begin_anew_after_rest(&mut self, now: Duration, pid: u32) {
         self.boot.state = State::Running { pid, since: now };
+        self.failing_since = None;
         if self.departure != Departure::Ordered {
             self.departure = Departure::Staying;
         }
@@ -290,6 +314,7 @@ impl Supervisor {
             return vec![];
         }
         self.departure = Departure::Staying;
+        self.failing_since = None;
         let text = "starting the boot role again, as asked".to_owned();
         vec![Order::Say(Level::Info, text), self.boot.start()]
     }
@@ -297,59 +322,28 @@ impl Supervisor {
     fn not_left(&mut self, now: Duration, way: Reboot) -> Vec<Order> {
         self.deadline = None;
         self.departure = Departure::Staying;
-        let next = self.boot_after_refusal(now);
         self.shell.state = State::Off;
+        let what = match way {
+            Reboot::Kexec => "cannot enter the loaded kernel".to_owned(),
+            way => format!("{} did not work", doing(way)),
+        };
         let mut orders: Vec<_> = self.rescue.iter_mut().map(Worker::start).collect();
-        orders.push(match way {
-            Reboot::Kexec => {
-                Order::Say(Level::Error, format!("cannot enter the loaded kernel: {next}"))
-            }
-            way => self.leave_later(now, way, Reason::Refused),
-        });
+        orders.extend(self.boot_after_refusal(now, what));
+        if way != Reboot::Kexec {
+            orders.push(self.leave_later(now, way, Reason::Refused));
+        }
         orders
     }
 
     /// What a boot role that was through had done is not to be done twice: it may have written to a
     /// card.
-    fn boot_after_refusal(&mut self, now: Duration) -> String {
+    fn boot_after_refusal(&mut self, now: Duration, what: String) -> Vec<Order> {
         if matches!(self.boot.state, State::Done | State::Resting { .. }) {
             self.boot.state = State::Done;
-            return "the boot is over: `stage2 retry` begins anew".to_owned();
+            let text = format!("{what}: the boot is over: `stage2 retry` begins anew");
+            return vec![Order::Say(Level::Error, text)];
         }
-        boot_again_in(self.boot.fail(now))
-    }
-
-    fn leave_now(&mut self, way: Reboot) -> Order {
-        self.departure = Departure::Ordered;
-        Order::Leave(way)
-    }
-
-    fn leave_later(&mut self, now: Duration, way: Reboot, after: Reason) -> Order {
-        self.departure = Departure::Later { way, at: now + RESTART_DELAY, after };
-        let (why, seconds) = (after.text(), RESTART_DELAY.as_secs());
-        Order::Say(Level::Error, format!("{why}: {} in {seconds} s", doing(way)))
-    }
-
-    /// Whoever holds the boot wants to look at this machine, and not at one that restarts. A boot
-    /// that gave up begins anew when it is let go; other reasons to leave are as good as before.
-    fn obey_hold(&mut self, now: Duration) -> Vec<Order> {
-        match (self.departure, self.surroundings.hold) {
-            (Departure::Later { way, after, .. }, Hold::On) => {
-                self.departure = Departure::Held { way, after };
-                let text =
-                    format!("held by the operator, until `stage2 resume`: not {}", doing(way));
-                vec![Order::Say(Level::Warn, text)]
-            }
-            // A resting boot role begins anew by itself, and its first step ends the countdown.
-            (Departure::Held { after: Reason::GaveUp, .. }, Hold::Off)
-                if !matches!(self.boot.state, State::Resting { .. }) =>
-            {
-                self.departure = Departure::Staying;
-                self.retry()
-            }
-            (Departure::Held { way, after }, Hold::Off) => vec![self.leave_later(now, way, after)],
-            _ => vec![],
-        }
+        self.boot_failed(now, what, "the boot role")
     }
 
     fn tick(&mut self, now: Duration) -> Vec<Order> {
@@ -359,12 +353,7 @@ impl Supervisor {
             .map(Worker::start)
             .collect();
         orders.extend(self.missed_deadline(now));
-        if let Departure::Later { way, at, .. } = self.departure
-            && at <= now
-            && self.surroundings.hold == Hold::Off
-        {
-            orders.push(self.leave_now(way));
-        }
+        orders.extend(self.leave_if_due(now));
         orders
     }
 
@@ -373,6 +362,7 @@ impl Supervisor {
             None => vec![],
             Some(Deadline::Announcement { announced, .. }) => self.kill_boot(now, &announced),
             Some(Deadline::Death { pid, .. }) => {
+                self.boot.state = State::Done;
                 vec![self.leave_later(now, Reboot::Restart, Reason::Hangs { pid })]
             }
         }
@@ -398,7 +388,7 @@ impl Supervisor {
     /// The console's shell runs when the boot role is no hope and nobody can log in.
     fn shell_if_needed(&mut self) -> Vec<Order> {
         let is_up = self.rescue.as_ref().is_some_and(Worker::is_alive_or_promising);
-        let leaving = matches!(self.departure, Departure::Later { .. } | Departure::Ordered);
+        let leaving = self.departure.is_close();
         let idle = self.shell.state == State::Off && self.boot.state != State::Off;
         if leaving || !idle || self.boot.is_alive_or_promising() {
             return vec![];
@@ -425,12 +415,13 @@ fn stay(level: Level, why: &str) -> Order {
     Order::Say(level, format!("{why}: the machine stays in rescue"))
 }
 
-fn boot_again_in(pause: Duration) -> String {
-    format!("starting the boot role again in {} s", pause.as_secs())
+fn needs_operator() -> Order {
+    let why = "a network card or a disk needs an operator, and the machine must not restart";
+    stay(Level::Error, why)
 }
 
-fn again_in(pause: Duration) -> String {
-    format!("starting it again in {} s", pause.as_secs())
+fn again_in(what: &str, name: &str, pause: Duration) -> String {
+    format!("{what}: starting {name} again in {} s", pause.as_secs())
 }
 
 /// What is being done, for the operator.

@@ -32,6 +32,10 @@ const DIFFERS: u8 = 6;
 /// Where the kernel shows devices and processes.
 const SYSFS: &str = "/sys";
 const PROCFS: &str = "/proc";
+/// This very program, even if its file is replaced while it runs: an upgrade must not put another
+/// version to work on a chip that is half written. The kernel names these processes `exe`: a `flasher`
+/// is one that tells how it went.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// No option ROM is larger than the largest ROM BAR.
 const MOST_ROM_BYTES: u64 = 32 << 20;
@@ -83,9 +87,6 @@ pub enum Error {
     /// The disk cannot be opened, or would be refused.
     #[error(transparent)]
     Rewrite(#[from] crate::disk::rewrite::Refusal),
-    /// This program cannot be found.
-    #[error("cannot find this program to start it again")]
-    Myself(#[source] io::Error),
     /// There is nothing to restore.
     #[error("no journal names a backup of {0}: say it with --backup")]
     NoBackup(String),

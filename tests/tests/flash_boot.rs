@@ -8,12 +8,13 @@ use std::time::Duration;
 use agent_types::flash_report::REPORTS_VARIABLE;
 use serde_json::Value;
 use vmtest::chain::{Chain, HOST, ROMS, Stage3};
-use vmtest::document::{self, sha256};
+use vmtest::document::{self, Artifact, sha256};
 use vmtest::flash::{Chip, OPROM, PARTITIONS, VIRTIO, VIRTIO_ID, VIRTIO_ROM};
 use vmtest::image::Image;
 use vmtest::machine::{Card, Machine};
 use vmtest::scenario::{DOCUMENT, Scenario};
 use vmtest::server::BootServer;
+use vmtest::stage3::Debian;
 use vmtest::vm::Vm;
 
 const WRITE: &[&str] =
@@ -110,14 +111,18 @@ fn a_card_that_is_degraded_keeps_the_machine_from_restarting_and_from_a_retry_th
     Ok(())
 }
 
+/// Writes the ROM for a shell that does this in the middle.
+fn write_and(in_the_middle: &str) -> String {
+    let middle = format!("case $line in *'write body …'*) {in_the_middle};; esac");
+    format!("{} 2>&1 | while read line; do echo $line; {middle}; done", WRITE.join(" "))
+}
+
 #[test]
 fn a_flasher_outlives_the_boot_role_that_started_it() -> anyhow::Result<()> {
     let (scenario, chip) = (Scenario::with_flasher()?, Chip::new()?);
     let rom = fs::read(VIRTIO_ROM)?;
     let artifact = scenario.artifact("/new.rom", &rom);
-    let kill = "case $line in *'write body'*) kill -9 $PPID;; esac";
-    let script = format!("{} 2>&1 | while read line; do echo $line; {kill}; done", WRITE.join(" "));
-    let kill_in_the_middle: &[&str] = &["/bin/sh", "-c", &script];
+    let kill_in_the_middle: &[&str] = &["/bin/sh", "-c", &write_and("kill -9 $PPID")];
     scenario.document(document::commands(&[("rom", &artifact)], &[kill_in_the_middle, WRITE]));
     let mut vm = scenario.start(&machine(&scenario, &chip, PARTITIONS))?;
     vm.expect_in_order(&[
@@ -126,6 +131,46 @@ fn a_flasher_outlives_the_boot_role_that_started_it() -> anyhow::Result<()> {
         "boot role ended with signal 9 (SIGKILL)",
         "already programmed: nothing was written",
         "Result: success",
+    ])?;
+    assert!(chip.content()? == chip.with(&rom), "{}", vm.evidence());
+    Ok(())
+}
+
+#[test]
+fn a_restart_that_is_asked_for_in_the_middle_of_a_write_is_refused() -> anyhow::Result<()> {
+    let (scenario, chip) = (Scenario::with_flasher()?, Chip::new()?);
+    let rom = fs::read(VIRTIO_ROM)?;
+    let artifact = scenario.artifact("/new.rom", &rom);
+    let ask = "echo end=$(stage2 reboot 2>&1); reboot";
+    let ask_in_the_middle: &[&str] = &["/bin/sh", "-c", &write_and(ask)];
+    scenario.document(document::commands(&[("rom", &artifact)], &[ask_in_the_middle]));
+    let mut vm = scenario.start(&machine(&scenario, &chip, PARTITIONS))?;
+    vm.expect_in_order(&[
+        " may be writing to a card: ask again when it has ended, or force it: `reboot -f`",
+        " may be writing to a card: not restarting the machine before it has ended; ask again then",
+        "Result: success",
+        "the boot document ran to its end",
+    ])?;
+    assert!(chip.content()? == chip.with(&rom), "{}", vm.evidence());
+    Ok(())
+}
+
+#[test]
+fn a_kernel_that_is_loaded_in_the_middle_of_a_write_is_entered_after_it() -> anyhow::Result<()> {
+    let (scenario, chip) = (Scenario::with_flasher()?, Chip::new()?);
+    let rom = fs::read(VIRTIO_ROM)?;
+    let debian = Debian::prepare(&|line| eprintln!("{line}"))?;
+    let kernel = Artifact::of_file(&scenario.server.https_url("/vmlinuz"), &debian.kernel)?;
+    scenario.server.serve("/vmlinuz", debian.kernel);
+    let files = [("rom", &scenario.artifact("/new.rom", &rom)), ("vmlinuz", &kernel)];
+    let enter = "/sbin/kexec --append=console=ttyS0 {{.files.vmlinuz.name}}";
+    let enter_in_the_middle: &[&str] = &["/bin/sh", "-c", &write_and(enter)];
+    scenario.document(document::commands(&files, &[enter_in_the_middle]));
+    let mut vm = scenario.start(&machine(&scenario, &chip, PARTITIONS))?;
+    vm.expect_in_order(&[
+        " may be writing to a card: entering the next kernel after it",
+        "entering the loaded kernel",
+        "Linux version 6.1",
     ])?;
     assert!(chip.content()? == chip.with(&rom), "{}", vm.evidence());
     Ok(())

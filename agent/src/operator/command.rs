@@ -125,19 +125,13 @@ Examples:
   stage2 chroot /dev/sda2
   vgchange -ay; stage2 chroot /dev/vg/root update-grub",
     },
-    Command {
-        name: "reboot",
-        operands: "",
-        about: "restart the machine",
-        details: "PID 1 stops everything, turns the network cards off and writes disks back.",
-    },
-    Command {
-        name: "poweroff",
-        operands: "",
-        about: "turn the machine off",
-        details: "PID 1 stops everything, turns the network cards off and writes disks back.",
-    },
+    Command { name: "reboot", operands: "", about: "restart the machine", details: LEAVING },
+    Command { name: "poweroff", operands: "", about: "turn the machine off", details: LEAVING },
 ];
+
+const LEAVING: &str = "\
+PID 1 stops everything, turns the network cards off and writes disks back. It
+refuses while a flasher runs: half of a ROM on a chip is no ROM.";
 
 /// How `stage2` ends.
 const EXIT: &str = "\

@@ -47,6 +47,9 @@ fn answer(request: &Request, before: &Status) -> &'static str {
         (Request::Hold, false, _) if before.state.over() == Some(BootExit::GaveUp) => {
             "held: the machine does not restart until `stage2 resume`, which begins anew"
         }
+        (Request::Hold, false, _) if before.state.over() == Some(BootExit::Restart) => {
+            "held: the machine does not restart until `stage2 resume`"
+        }
         (Request::Hold, false, BootRole::Running) => {
             "held: nothing is started or entered until `stage2 resume`"
         }
@@ -61,5 +64,41 @@ fn answer(request: &Request, before: &Status) -> &'static str {
         }
         (_, true, _) => "a new attempt begins; it is held before its first command",
         (_, false, _) => "a new attempt begins",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::state::State;
+    use crate::status::Login;
+
+    fn status(boot_role: BootRole, phase: &str) -> Status {
+        Status {
+            stage2: String::new(),
+            hostname: String::new(),
+            uptime_s: 0,
+            boot_role,
+            held: false,
+            login: Login::Possible,
+            set: BTreeMap::new(),
+            addresses: vec![],
+            state: State { phase: phase.to_owned(), ..State::default() },
+        }
+    }
+
+    #[test]
+    fn a_hold_tells_what_it_holds() {
+        for (boot_role, phase, expected) in [
+            (BootRole::Running, "kexec", "held: nothing is started or entered until"),
+            (BootRole::Ended, "kexec", "the boot role is not running; it is held when it starts"),
+            (BootRole::Running, "gave up", "held: the machine does not restart until"),
+            (BootRole::Ended, "restarting", "held: the machine does not restart until"),
+        ] {
+            let answer = answer(&Request::Hold, &status(boot_role, phase));
+            assert!(answer.starts_with(expected), "{boot_role:?}, {phase}: {answer}");
+        }
     }
 }

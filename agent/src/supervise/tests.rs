@@ -1,3 +1,5 @@
+mod failing;
+mod flashing;
 mod resting;
 
 use super::*;
@@ -299,7 +301,13 @@ fn a_restart_that_is_refused_is_tried_again_and_so_is_booting() {
     let mut machine = booting(false);
     assert_eq!(
         machine.on_event(secs(5), Event::NotLeft(Reboot::Restart)),
-        [say(Level::Error, "the kernel refused: restarting the machine in 10 s")]
+        [
+            say(
+                Level::Error,
+                "restarting the machine did not work: starting the boot role again in 1 s"
+            ),
+            say(Level::Error, "the kernel refused: restarting the machine in 10 s")
+        ]
     );
     assert_eq!(machine.on_event(secs(6), Event::Tick), [Order::Start(Role::Boot)]);
     machine.on_event(secs(6), Event::Started(Role::Boot, BOOT));
@@ -349,7 +357,7 @@ fn a_boot_role_that_has_ended_begins_anew_when_asked_and_one_that_runs_does_not(
 }
 
 fn looking(machine: &mut Supervisor, keys: Keys, hold: Hold) -> &mut Supervisor {
-    machine.look(Surroundings { keys, hold });
+    machine.look(Surroundings { keys, hold, flasher: Flasher::None });
     machine
 }
 

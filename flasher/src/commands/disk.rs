@@ -10,7 +10,7 @@ use agent_types::flash_report::{FlashEvent, FlashPhase, FlashReport};
 use serde_json::json;
 
 use super::report::finish;
-use super::{Error, PROCFS, SYSFS, SharedOutput};
+use super::{Error, OWN_PROGRAM, PROCFS, SYSFS, SharedOutput};
 use crate::cli::{DiskCommand, WriteDisk};
 use crate::disk::choose::choose;
 use crate::disk::device::Extent;
@@ -112,11 +112,10 @@ fn session(
     access: Access,
     time_limit: Option<u64>,
 ) -> Result<Session, Error> {
-    let program = std::env::current_exe().map_err(Error::Myself)?;
     let path = PathBuf::from(DEV).join(&disk.name);
     let sector_bytes = sysfs::sector_bytes(roots(), &disk.name);
     let limit = time_limit.map(Duration::from_secs);
-    let mut session = Session::new(program, path, access, sector_bytes).limit(limit);
+    let mut session = Session::new(OWN_PROGRAM.into(), path, access, sector_bytes).limit(limit);
     session.open().map_err(rewrite::Refusal::from)?;
     if chosen(target)? == *disk { Ok(session) } else { Err(Error::DiskChanged(disk.name.clone())) }
 }

@@ -13,7 +13,7 @@ use agent_types::rom::Card;
 use serde_json::json;
 
 use super::report::finish;
-use super::{DIFFERS, Error, PROCFS, REFUSED, SYSFS, SharedOutput, read_file};
+use super::{DIFFERS, Error, OWN_PROGRAM, PROCFS, REFUSED, SYSFS, SharedOutput, read_file};
 use crate::chip::{Chip, FlashChip, Region, WriteProtection};
 use crate::cli;
 use crate::decide::{Decision, Image, Refusal, Wish};
@@ -57,10 +57,6 @@ fn open(output: &SharedOutput, arguments: &cli::Target, target: Target) -> Resul
     let chip = chip.faults(arguments.faults);
     Ok(Opened { target, chip, unbound, carries_traffic })
 }
-
-/// This very program, even if its file is replaced while it runs: an upgrade must not put another
-/// version to work on a chip that is half written.
-const OWN_PROGRAM: &str = "/proc/self/exe";
 
 fn whole(chip: &Chip) -> Region {
     Region { start: 0, end: chip.size_bytes }
