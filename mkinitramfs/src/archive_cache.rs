@@ -34,6 +34,7 @@ pub fn compressed(
     if let Some(known) = kept::find(&path, &key) {
         return Ok(known);
     }
+    compression.announce(archive);
     let compressed = compression.compress(archive)?;
     if let Err(error) = keep(&path, &key, &compressed, cache.archives()) {
         eprintln!("warning: cannot keep {}: {error}", path.display());

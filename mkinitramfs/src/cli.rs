@@ -1,6 +1,7 @@
 //! The commands and what they do, one function each.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ const RELEASE_DATE: u32 = 1_793_491_200;
     after_help = "\
 Examples:
   A whole image with your key in it, from the specification beside this program:
-    mkinitramfs build mkinitramfs/stage2.toml --agent target/agent --authorized-keys ~/.ssh/id_ed25519.pub
+    mkinitramfs build mkinitramfs/stage2.toml --agent target/x86_64-unknown-linux-gnu/ramdisk/agent --authorized-keys ~/.ssh/id_ed25519.pub
   What is in it:
     mkinitramfs inspect output/stage2_vmlinuz
   A directory as a ramdisk for any kernel:
@@ -162,17 +163,24 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
         let packages = Packages::ready(flavour.ingredients().packages, cache)?;
         image.add_flavour(*flavour, &packages)?;
     }
+    // Before what takes minutes.
+    let mut output = Output::in_directory(&args.output)?;
     let initramfs = image.initramfs(spec.compression, date, cache)?;
-    let request = kernel_request(&spec.kernel, &args.fragments, initramfs.len(), date);
+    let request = kernel_request(&spec.kernel, &args.fragments, Some(initramfs.len()), date);
     let request = request_for(&spec.flavours, &args.fragments, request);
     let (_, vmlinuz) = Kernel::filled(&request, &initramfs, &spec.cmdline, cache)?;
-    let mut output = Output::in_directory(&args.output)?;
-    let archive = format!("stage2_initramfs.cpio{}", spec.compression.suffix());
+    let archive_as =
+        |compression: Compression| format!("stage2_initramfs.cpio{}", compression.suffix());
+    let archive = archive_as(spec.compression);
     output.add("stage2_vmlinuz", &vmlinuz, 0o644)?;
     output.add(&archive, &initramfs, 0o644)?;
     output.add("agent", &image.agent, 0o755)?;
-    if let Some(flasher) = &image.flasher {
-        output.add("flasher", flasher, 0o755)?;
+    match &image.flasher {
+        Some(flasher) => output.add("flasher", flasher, 0o755)?,
+        None => output.without("flasher"),
+    }
+    for other in Compression::ALL.into_iter().filter(|other| *other != spec.compression) {
+        output.without(&archive_as(other));
     }
     output.finish()?;
     notes.iter().chain(&image.notes).for_each(|note| println!("{note}"));
@@ -184,10 +192,14 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
 }
 
 fn pack(args: &PackArgs) -> Result<()> {
+    let name = args.output.file_name().unwrap_or_default().to_string_lossy();
+    let Some(compression) = Compression::from_file_name(&name) else {
+        bail!("expected a name that ends in .cpio, .cpio.zst, .cpio.xz or .cpio.gz, got {name:?}");
+    };
     let tree = Tree::read(&args.directory)?;
     let archive = cpio::archive(&tree, source_date()?)?;
-    let name = args.output.file_name().unwrap_or_default().to_string_lossy();
-    let packed = Compression::from_file_name(&name).compress(&archive)?;
+    compression.announce(&archive);
+    let packed = compression.compress(&archive)?;
     output::replace(&args.output, &packed)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
     println!("{}: {} bytes, {} unpacked", args.output.display(), packed.len(), archive.len());
@@ -196,15 +208,21 @@ fn pack(args: &PackArgs) -> Result<()> {
 
 fn kernel(args: &KernelArgs, cache: &Cache) -> Result<()> {
     cmdline::check(&args.cmdline)?.iter().for_each(|note| println!("{note}"));
-    let initramfs = args.initramfs.as_deref().map(read).transpose()?.unwrap_or_default();
+    let initramfs = args.initramfs.as_deref().map(read).transpose()?;
+    let initramfs_bytes = match (&initramfs, &args.output) {
+        (Some(initramfs), _) => Some(initramfs.len()),
+        (None, Some(_)) => Some(0),
+        (None, None) => None,
+    };
     let spec = KernelSpec { profile: args.profile.clone(), source: args.source.clone() };
-    let request = kernel_request(&spec, &args.fragments, initramfs.len(), source_date()?);
+    let request = kernel_request(&spec, &args.fragments, initramfs_bytes, source_date()?);
     let request = request_for(&args.flavour, &args.fragments, request);
     if args.configure_only {
         let configuration = Kernel::configured(&request, cache)?;
         println!("every option is as asked for: {}", configuration.display());
         return Ok(());
     }
+    let initramfs = initramfs.unwrap_or_default();
     let (kernel, image) = Kernel::filled(&request, &initramfs, &args.cmdline, cache)?;
     if let Some(path) = &args.output {
         output::replace(path, &image)
@@ -223,8 +241,12 @@ fn kernel(args: &KernelArgs, cache: &Cache) -> Result<()> {
 fn inspect(file: &Path) -> Result<()> {
     let bytes = read(file)?;
     let description = inspect::describe(&bytes);
-    print!("{}", description.with_context(|| format!("cannot inspect {}", file.display()))?);
-    Ok(())
+    let description = description.with_context(|| format!("cannot inspect {}", file.display()))?;
+    match io::stdout().write_all(description.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Flags add files to those of the specification and replace its single values.
@@ -232,8 +254,9 @@ fn overridden(mut spec: ImageSpec, args: &BuildArgs) -> ImageSpec {
     spec.authorized_keys.extend(args.authorized_keys.iter().cloned());
     spec.ca_certificates.extend(args.ca_certificates.iter().cloned());
     spec.cmdline = args.cmdline.clone().unwrap_or(spec.cmdline);
-    let more = args.flavour.iter().filter(|flavour| !spec.flavours.contains(flavour));
-    spec.flavours.extend(more.copied().collect::<Vec<_>>());
+    spec.flavours.extend(args.flavour.iter().copied());
+    spec.flavours.sort();
+    spec.flavours.dedup();
     spec.flasher = args.flasher.clone().or(spec.flasher);
     spec.kernel.source = args.source.clone().or(spec.kernel.source);
     spec
@@ -242,7 +265,7 @@ fn overridden(mut spec: ImageSpec, args: &BuildArgs) -> ImageSpec {
 fn kernel_request(
     spec: &KernelSpec,
     fragments: &FragmentsArg,
-    initramfs_bytes: usize,
+    initramfs_bytes: Option<usize>,
     date: u32,
 ) -> Request {
     Request {

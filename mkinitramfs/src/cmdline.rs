@@ -8,12 +8,21 @@ use agent_types::params::{BootParams, PARAMETERS, USBISO_SHA256, USBISO_TARGET};
 /// What all of our own parameters begin with.
 const OWN_PREFIX: &str = "epoxy.";
 
+/// The kernel's command line has 2047 bytes for this, a blank, and what the loader passes.
+pub const LONGEST_BYTES: usize = 1024;
+
 /// Why a command line cannot be packed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The kernel would read something else than what is written.
     #[error("expected one line of printable ASCII as the command line, got {0:?}")]
     Character(char),
+    /// The loader's part would be cut off.
+    #[error(
+        "expected a default command line of at most {LONGEST_BYTES} bytes, so that the loader's has \
+         room, got {0}"
+    )]
+    TooLong(usize),
     /// The agent would boot with a warning.
     #[error("cannot pack this command line: {0}")]
     Warning(String),
@@ -27,6 +36,7 @@ pub fn check(cmdline: &str) -> Result<Vec<String>, Error> {
     if let Some(character) = cmdline.chars().find(|c| !(c.is_ascii_graphic() || *c == ' ')) {
         return Err(Error::Character(character));
     }
+    check_length(cmdline)?;
     check_disk(&BootParams::parse(cmdline))?;
     let cmdline = Cmdline::parse(cmdline);
     if let Some(contradiction) = cmdline.contradictions().first() {
@@ -36,6 +46,10 @@ pub fn check(cmdline: &str) -> Result<Vec<String>, Error> {
         return Err(Error::Warning(warning.to_string()));
     }
     Ok(unknown(&cmdline))
+}
+
+pub(crate) fn check_length(cmdline: &str) -> Result<(), Error> {
+    if cmdline.len() > LONGEST_BYTES { Err(Error::TooLong(cmdline.len())) } else { Ok(()) }
 }
 
 /// The agent would refuse to write the disk.
@@ -70,6 +84,8 @@ mod tests {
             ("quiet\n", Err(Error::Character('\n'))),
             ("quiet\tx", Err(Error::Character('\t'))),
             ("name=caf\u{e9}", Err(Error::Character('\u{e9}'))),
+            (&"x".repeat(LONGEST_BYTES), Ok(vec![])),
+            (&"x".repeat(LONGEST_BYTES + 1), Err(Error::TooLong(LONGEST_BYTES + 1))),
         ] {
             assert_eq!(check(cmdline), expected, "{cmdline:?}");
         }

@@ -12,6 +12,10 @@ const ZSTD_LEVEL: i32 = 19;
 /// The window that the kernel must hold while it unpacks: 8 MiB, which is level 19's own.
 const ZSTD_WINDOW_LOG: u32 = 23;
 const XZ_PRESET: u32 = 9;
+/// More takes seconds to compress.
+const SLOW_BYTES: usize = 4 << 20;
+/// More than any ramdisk, and less than a host's memory.
+const MOST_UNPACKED_BYTES: u64 = 4 << 30;
 const XZ_DICTIONARY_BYTES: u32 = 8 << 20;
 
 /// A form that the kernel unpacks.
@@ -39,6 +43,9 @@ pub struct Error {
 }
 
 impl Compression {
+    /// Every form.
+    pub const ALL: [Self; 4] = [Self::Zstd, Self::Xz, Self::Gzip, Self::None];
+
     /// What follows `.cpio` in a file name.
     #[must_use]
     pub const fn suffix(self) -> &'static str {
@@ -50,13 +57,11 @@ impl Compression {
         }
     }
 
-    /// The form that a file name asks for by its last suffix.
+    /// The form that the file name of an archive asks for by its end.
     #[must_use]
-    pub fn from_file_name(name: &str) -> Self {
-        [Self::Zstd, Self::Xz, Self::Gzip]
-            .into_iter()
-            .find(|compression| name.ends_with(compression.suffix()))
-            .unwrap_or(Self::None)
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        let ends = |compression: &Self| name.ends_with(&format!(".cpio{}", compression.suffix()));
+        Self::ALL.into_iter().find(ends)
     }
 
     /// The form that bytes begin with.
@@ -98,6 +103,13 @@ impl Compression {
         result.map_err(|source| Error { verb: "compress", compression: self, source })
     }
 
+    /// Says that it is being compressed, if that takes a while: some 3 MB a second.
+    pub fn announce(self, bytes: &[u8]) {
+        if self != Self::None && bytes.len() > SLOW_BYTES {
+            eprintln!("ramdisk: compressing {} MiB with {self}", bytes.len() >> 20);
+        }
+    }
+
     /// About how many bytes something takes, in a moment.
     #[must_use]
     pub fn estimate(bytes: &[u8]) -> usize {
@@ -109,22 +121,35 @@ impl Compression {
     /// Returns what was in it and how many bytes it took.
     ///
     /// # Errors
-    /// The bytes are damaged, cut short, or of another form.
+    /// The bytes are damaged, cut short, of another form, or of more than 4 GiB.
     pub fn unpack_first(self, bytes: &[u8]) -> Result<(Vec<u8>, usize), Error> {
+        self.unpack_up_to(MOST_UNPACKED_BYTES, bytes)
+    }
+
+    fn unpack_up_to(self, limit: u64, bytes: &[u8]) -> Result<(Vec<u8>, usize), Error> {
         let mut rest = bytes;
-        let mut unpacked = Vec::new();
         let result = match self {
             Self::Zstd => zstd::stream::read::Decoder::with_buffer(&mut rest)
-                .and_then(|decoder| decoder.single_frame().read_to_end(&mut unpacked)),
-            Self::Xz => liblzma::bufread::XzDecoder::new(&mut rest).read_to_end(&mut unpacked),
-            Self::Gzip => flate2::bufread::GzDecoder::new(&mut rest).read_to_end(&mut unpacked),
-            Self::None => rest.read_to_end(&mut unpacked),
+                .and_then(|decoder| read_up_to(limit, decoder.single_frame())),
+            Self::Xz => read_up_to(limit, liblzma::bufread::XzDecoder::new(&mut rest)),
+            Self::Gzip => read_up_to(limit, flate2::bufread::GzDecoder::new(&mut rest)),
+            Self::None => read_up_to(limit, &mut rest),
         };
         match result {
-            Ok(_) => Ok((unpacked, bytes.len() - rest.len())),
+            Ok(unpacked) => Ok((unpacked, bytes.len() - rest.len())),
             Err(source) => Err(Error { verb: "unpack", compression: self, source }),
         }
     }
+}
+
+/// A few bytes can stand for all the memory of a host.
+fn read_up_to(limit: u64, from: impl Read) -> io::Result<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    from.take(limit + 1).read_to_end(&mut unpacked)?;
+    if unpacked.len() as u64 > limit {
+        return Err(io::Error::other(format!("expected at most {limit} bytes in it, got more")));
+    }
+    Ok(unpacked)
 }
 
 fn zstd_frame(bytes: &[u8]) -> io::Result<Vec<u8>> {
@@ -219,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn what_unpacks_to_too_much_is_refused() {
+        for compression in Compression::ALL {
+            let packed = compression.compress(&[0; 1001]).unwrap();
+            let error = compression.unpack_up_to(1000, &packed).unwrap_err();
+            let error = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(error, "expected at most 1000 bytes in it, got more", "{compression}");
+            assert_eq!(compression.unpack_up_to(1001, &packed).unwrap().0.len(), 1001);
+        }
+    }
+
+    #[test]
     fn a_file_name_says_how_it_is_compressed() {
         for (name, compression) in [
             ("a.cpio.zst", Compression::Zstd),
@@ -226,7 +262,10 @@ mod tests {
             ("a.cpio.gz", Compression::Gzip),
             ("a.cpio", Compression::None),
         ] {
-            assert_eq!(Compression::from_file_name(name), compression);
+            assert_eq!(Compression::from_file_name(name), Some(compression));
+        }
+        for name in ["a.cpio.lz4", "a.cpio.zstd", "a.img", "cpio", ""] {
+            assert_eq!(Compression::from_file_name(name), None, "{name}");
         }
     }
 }

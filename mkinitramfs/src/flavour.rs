@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 /// What an image can have more of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Flavour {
     /// Tools and drivers for disks, to mend an installed system.

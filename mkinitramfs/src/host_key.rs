@@ -15,6 +15,8 @@ const END: &str = "-----END OPENSSH PRIVATE KEY-----";
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 const KEY_TYPE: &[u8] = b"ssh-ed25519";
 const CERTIFICATE_TYPE: &str = "ssh-ed25519-cert-v01@openssh.com";
+/// What a certificate is of; of a user it is 1.
+const HOST: u32 = 2;
 
 /// The files as they are packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub enum Error {
         source: KeyError,
     },
     /// The certificate is none, or not about the key.
-    #[error("expected a certificate of the host key in {}", .0.display())]
+    #[error("expected a certificate of the host key, made with `ssh-keygen -h`, in {}", .0.display())]
     Certificate(PathBuf),
     /// A certificate alone.
     #[error("expected ssh.host_key beside ssh.host_certificate")]
@@ -114,17 +116,21 @@ fn certificate(path: &Path, public: &[u8]) -> Result<String, Error> {
     let mut words = text.split_ascii_whitespace();
     let is_certificate = words.next() == Some(CERTIFICATE_TYPE);
     let bytes = words.next().and_then(base64).filter(|_| is_certificate).unwrap_or_default();
-    match certified_key(&bytes) {
-        Some(key) if key == public => Ok(text),
+    match certified(&bytes) {
+        Some((key, HOST)) if key == public => Ok(text),
         _ => Err(Error::Certificate(path.to_owned())),
     }
 }
 
-/// A certificate is its type, a nonce, the key, and what is said about it.
-fn certified_key(certificate: &[u8]) -> Option<&[u8]> {
+/// The key, and of what it is: a certificate is its type, a nonce, the key, a serial number, and what
+/// is said about it.
+fn certified(certificate: &[u8]) -> Option<(&[u8], u32)> {
     let (_kind, rest) = string(certificate)?;
     let (_nonce, rest) = string(rest)?;
-    string(rest).map(|(key, _)| key)
+    let (key, rest) = string(rest)?;
+    let (_serial, rest) = rest.split_first_chunk::<8>()?;
+    let (of, _) = rest.split_first_chunk::<4>()?;
+    Some((key, u32::from_be_bytes(*of)))
 }
 
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -134,6 +140,7 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::process::Command;
 
     use super::*;
@@ -169,12 +176,18 @@ mod tests {
             let sign = ["-h", "-I", "fleet", "-s", ca.to_str().unwrap()];
             keygen(&sign, &path(&format!("{name}.pub")));
         }
+        fs::copy(path("good.pub"), path("user.pub")).unwrap();
+        keygen(&["-I", "fleet", "-s", ca.to_str().unwrap()], &path("user.pub"));
         let certificate_error = |name: &str| {
-            format!("expected a certificate of the host key in {}", path(name).display())
+            format!(
+                "expected a certificate of the host key, made with `ssh-keygen -h`, in {}",
+                path(name).display()
+            )
         };
         for (key, certificate, expected) in [
             ("good", None, "false".to_owned()),
             ("good", Some("good-cert.pub"), "true".to_owned()),
+            ("good", Some("user-cert.pub"), certificate_error("user-cert.pub")),
             ("good", Some("good.pub"), certificate_error("good.pub")),
             ("good", Some("ecdsa-cert.pub"), certificate_error("ecdsa-cert.pub")),
             ("other", Some("good-cert.pub"), certificate_error("good-cert.pub")),

@@ -94,7 +94,7 @@ fn describe_kernel(file: &[u8], header: &SetupHeader) -> Result<String, Error> {
     let mut text = format!(
         "kernel {}\nboot protocol {}.{:02}, {efi}, command line up to {} bytes, {} MiB to unpack\n\
          {:>10}  the file\n{:>10}  the kernel and all in it, {compression}\n{:>10}  the same unpacked\n",
-        header.version,
+        shown(&header.version),
         header.protocol >> 8,
         header.protocol & 0xff,
         header.cmdline_bytes,
@@ -136,13 +136,26 @@ fn push_entry(text: &mut String, entry: &Entry<'_>) {
         "." => "",
         name => name.strip_prefix("./").unwrap_or(name),
     };
-    let line = write!(text, "{mode} {uid}:{gid} {size:>10}  /{name}");
+    let line = write!(text, "{mode} {uid}:{gid} {size:>10}  /{}", shown(name));
     debug_assert!(line.is_ok(), "a String takes everything");
     if entry.is_symlink() {
         text.push_str(" -> ");
-        text.push_str(&String::from_utf8_lossy(entry.data));
+        text.push_str(&shown(&String::from_utf8_lossy(entry.data)));
     }
     text.push('\n');
+}
+
+/// What would move a terminal's cursor, or do worse, is shown as an escape.
+fn shown(name: &str) -> String {
+    let mut shown = String::new();
+    for character in name.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// Finds a ramdisk inside a kernel by what it begins with; the kernel's linker aligns it to four.

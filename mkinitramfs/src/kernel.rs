@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cache::{Cache, Lock};
-use config::Requests;
 use file::{FileError, cannot};
 use make::Make;
 use patch::Patch;
@@ -43,6 +42,8 @@ const SLOT_FILE: &str = "slot.cpio.zeros";
 const SLOT_FRAGMENT: &str = "CONFIG_INITRAMFS_SOURCE=\"slot.cpio.zeros\"\nCONFIG_CMDLINE_BOOL=y\nCONFIG_CMDLINE=\"stage2\"\n";
 /// The goal for a ramdisk; larger ones take the next power of two.
 const SMALLEST_SLOT_BYTES: usize = 4 << 20;
+/// What make prints for a configuration alone, with the programs that make it.
+const STEPS_TO_CONFIGURE: usize = 10;
 
 /// Why there is no kernel, or no image of it.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +92,8 @@ pub struct Request {
     pub fragments: Vec<PathBuf>,
     /// A tarball or a directory; `None` is Debian's package.
     pub source: Option<PathBuf>,
-    /// How large the ramdisk is.
-    pub initramfs_bytes: usize,
+    /// How large the ramdisk is; `None` if there is none yet.
+    pub initramfs_bytes: Option<usize>,
     /// The date that the kernel shows if its source has none, in seconds since 1970.
     pub date: u64,
 }
@@ -139,18 +140,18 @@ impl Kernel {
         let plan = Plan::of(request, cache)?;
         let _lock = plan.kernel.lock()?;
         let make = plan.make()?;
-        configure(&make, &plan.profile.requests, &mut Progress::start(FIRST_ESTIMATE))?;
+        eprintln!("kernel: configuring {} in {}", plan.source.version, make.build.display());
+        plan.configure(&make, &mut Progress::start(STEPS_TO_CONFIGURE))?;
         Ok(make.build.join(".config"))
     }
 
     fn locked(request: &Request, cache: &Cache) -> Result<(Self, Lock), Error> {
         let plan = Plan::of(request, cache)?;
         let lock = plan.kernel.lock()?;
-        let slot_bytes = slot_bytes(request.initramfs_bytes);
-        // A directory may have changed since; make knows what to do, and does nothing otherwise.
-        let may_have_changed = plan.source.date.is_none();
-        if may_have_changed || !plan.kernel.is_complete(slot_bytes) {
-            plan.build(slot_bytes, cache)?;
+        let slot_bytes = request.initramfs_bytes.map(slot_bytes);
+        // make knows what to do, and does nothing otherwise.
+        if plan.source.may_change() || !plan.kernel.is_complete(slot_bytes) {
+            plan.build(slot_bytes.unwrap_or(SMALLEST_SLOT_BYTES), cache)?;
         }
         Ok((plan.kernel, lock))
     }
@@ -177,8 +178,10 @@ impl Kernel {
         Ok(Lock::wait(&self.directory.with_extension("lock"))?)
     }
 
-    fn is_complete(&self, slot_bytes: usize) -> bool {
-        fs::read_to_string(self.mark()).is_ok_and(|text| text == slot_bytes.to_string())
+    /// Whether it is built, with a slot of this size if that matters.
+    fn is_complete(&self, slot_bytes: Option<usize>) -> bool {
+        let is_right = |slot: &str| slot_bytes.is_none_or(|bytes| slot == bytes.to_string());
+        fs::read_to_string(self.mark()).is_ok_and(|slot| is_right(&slot))
     }
 
     /// Written last: names the slot's size.
@@ -223,6 +226,38 @@ impl Plan {
         Ok(Make { source, build, log, timestamp })
     }
 
+    /// `tinyconfig` is `allnoconfig` with the kernel's own tiny fragments laid over it; ours are laid
+    /// over both at once, so that nothing is on that neither asks for.
+    fn configure(&self, make: &Make, progress: &mut Progress) -> Result<(), Error> {
+        let requests = &self.profile.requests;
+        let base: String = [
+            "kernel/configs/tiny-base.config",
+            "kernel/configs/tiny.config",
+            "arch/x86/configs/tiny.config",
+        ]
+        .iter()
+        .map(|name| fs::read_to_string(make.source.join(name)).unwrap_or_default())
+        .collect();
+        let wanted = make.build.join("wanted.config");
+        let configuration = make.build.join(".config");
+        let text = requests.over(&base);
+        // Writing `.config` anew makes the build check every object: only when it is needed.
+        let is_same = fs::read_to_string(&wanted).is_ok_and(|known| known == text);
+        if !(is_same && configuration.is_file()) {
+            file::remove_file(&wanted)?;
+            let merged = make.build.join("merged.config");
+            fs::write(&merged, &text).map_err(cannot("write", &merged))?;
+            let all = format!("KCONFIG_ALLCONFIG={}", merged.display());
+            make.run(&[&all, "allnoconfig"], progress)?;
+            make.run(&["olddefconfig"], progress)?;
+            fs::rename(&merged, &wanted).map_err(cannot("rename", &merged))?;
+        } else if self.source.may_change() {
+            make.run(&["olddefconfig"], progress)?;
+        }
+        let result = fs::read_to_string(&configuration).map_err(cannot("read", &configuration))?;
+        Ok(requests.check(&result)?)
+    }
+
     fn build(&self, slot_bytes: usize, cache: &Cache) -> Result<(), Error> {
         let Self { kernel, source, profile, .. } = self;
         let make = self.make()?;
@@ -234,7 +269,7 @@ impl Plan {
         let last_steps = cache.kernels().join("last-steps");
         let known = fs::read_to_string(&last_steps).ok().and_then(|text| text.parse().ok());
         let mut progress = Progress::start(known.unwrap_or(FIRST_ESTIMATE));
-        configure(&make, &profile.requests, &mut progress)?;
+        self.configure(&make, &mut progress)?;
         make.run(&["bzImage"], &mut progress)?;
         patch::check(&profile.patches, &source.directory, &make.build)?;
         let (steps, took) = progress.finish();
@@ -246,35 +281,6 @@ impl Plan {
         let mark = kernel.mark();
         Ok(fs::write(&mark, slot_bytes.to_string()).map_err(cannot("write", &mark))?)
     }
-}
-
-/// `tinyconfig` is `allnoconfig` with the kernel's own tiny fragments laid over it; ours are laid
-/// over both at once, so that nothing is on that neither asks for.
-fn configure(make: &Make, requests: &Requests, progress: &mut Progress) -> Result<(), Error> {
-    let base: String = [
-        "kernel/configs/tiny-base.config",
-        "kernel/configs/tiny.config",
-        "arch/x86/configs/tiny.config",
-    ]
-    .iter()
-    .map(|name| fs::read_to_string(make.source.join(name)).unwrap_or_default())
-    .collect();
-    let wanted = make.build.join("wanted.config");
-    let configuration = make.build.join(".config");
-    let text = requests.over(&base);
-    // Writing `.config` anew makes the build check every object: only when it is needed.
-    let is_same = fs::read_to_string(&wanted).is_ok_and(|known| known == text);
-    if !(is_same && configuration.is_file()) {
-        file::remove_file(&wanted)?;
-        let merged = make.build.join("merged.config");
-        fs::write(&merged, &text).map_err(cannot("write", &merged))?;
-        let all = format!("KCONFIG_ALLCONFIG={}", merged.display());
-        make.run(&[&all, "allnoconfig"], progress)?;
-        make.run(&["olddefconfig"], progress)?;
-        fs::rename(&merged, &wanted).map_err(cannot("rename", &merged))?;
-    }
-    let result = fs::read_to_string(&configuration).map_err(cannot("read", &configuration))?;
-    Ok(requests.check(&result)?)
 }
 
 /// The slot that a ramdisk needs.

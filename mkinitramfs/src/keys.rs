@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_types::authorized_keys::OPTIONS;
+
 /// Key types that a line may have.
 const KEY_TYPES: &[&str] = &[
     "ssh-ed25519",
@@ -63,6 +65,12 @@ pub enum LineError {
          key was touched"
     )]
     Touch(&'static str),
+    /// Rescue would leave the line out.
+    #[error("expected one of {}, got {name:?}", OPTIONS.join(", "))]
+    Option {
+        /// What is before its value.
+        name: String,
+    },
     /// The key is of another type, or cut short.
     #[error("expected a whole key of type {0}")]
     OtherType(&'static str),
@@ -103,15 +111,17 @@ fn check_line(line: &str) -> Result<(), LineError> {
     if line.contains("PRIVATE KEY") {
         return Err(LineError::PrivateKey);
     }
-    let mut words = words(line).into_iter();
+    let mut words = words(line).peekable();
     let known = |word: &str| KEY_TYPES.iter().copied().find(|key_type| *key_type == word);
-    let key_type = words.by_ref().take(2).find_map(known).ok_or(LineError::NoKeyType)?;
+    let options = words.next_if(|word| known(word).is_none());
+    let key_type = words.next().and_then(known).ok_or(LineError::NoKeyType)?;
+    options.map_or(Ok(()), check_options)?;
     let key = words.next().ok_or(LineError::NoKey(key_type))?;
     let bytes = base64(key).ok_or(LineError::NotBase64(key_type))?;
     if !names_type(&bytes, key_type) {
         return Err(LineError::OtherType(key_type));
     }
-    let options = line.split(key_type).next().unwrap_or_default();
+    let options = options.unwrap_or_default();
     let waived = options.contains("no-touch-required") || options.contains("cert-authority");
     if key_type.starts_with("sk-") && !waived { Err(LineError::Touch(key_type)) } else { Ok(()) }
 }
@@ -123,15 +133,28 @@ fn names_type(key: &[u8], key_type: &str) -> bool {
     rest.len() > length && &rest[..length] == key_type.as_bytes()
 }
 
-/// Splits at blanks outside of double quotes: options may have both.
-fn words(line: &str) -> Vec<&str> {
-    let mut quoted = false;
-    line.split(|c: char| {
-        quoted ^= c == '"';
-        !quoted && matches!(c, ' ' | '\t')
+fn check_options(options: &str) -> Result<(), LineError> {
+    let name = |option: &str| option.split('=').next().unwrap_or_default().to_ascii_lowercase();
+    let mut names = unquoted(options, &[',']).map(name);
+    match names.find(|name| !OPTIONS.contains(&name.as_str())) {
+        Some(name) => Err(LineError::Option { name }),
+        None => Ok(()),
+    }
+}
+
+/// Options may have blanks in quotes.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    unquoted(line, &[' ', '\t']).filter(|word| !word.is_empty())
+}
+
+/// Splits where one of these stands outside of double quotes.
+fn unquoted<'a>(text: &'a str, separators: &'a [char]) -> impl Iterator<Item = &'a str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c: char| {
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        !quoted && separators.contains(&c)
     })
-    .filter(|word| !word.is_empty())
-    .collect()
 }
 
 /// Decodes base64 with its padding (RFC 4648, section 4).
@@ -180,6 +203,13 @@ mod tests {
             (format!("ssh-ed25519 {KEY} admin@example"), Ok(())),
             (format!("ssh-ed25519\t{KEY}"), Ok(())),
             (format!("from=\"10.0.0.0/8\",command=\"echo a b\" ssh-ed25519 {KEY}"), Ok(())),
+            (format!(r#"command="echo \"a, b\" c",pty ssh-ed25519 {KEY}"#), Ok(())),
+            (format!("pty, ssh-ed25519 {KEY}"), Err(LineError::Option { name: String::new() })),
+            (format!("Restrict,pty ssh-ed25519 {KEY}"), Ok(())),
+            (
+                format!("form=\"a,b\" ssh-ed25519 {KEY}"),
+                Err(LineError::Option { name: "form".into() }),
+            ),
             ("-----BEGIN OPENSSH PRIVATE KEY-----".to_owned(), Err(LineError::PrivateKey)),
             (format!("ssh-dss {KEY}"), Err(LineError::NoKeyType)),
             ("hello".to_owned(), Err(LineError::NoKeyType)),

@@ -3,12 +3,13 @@
 //! Whoever looks sees the old file or the new one, never half of one; and a digest only beside the
 //! file that it is of, also when this program is interrupted.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use agent_types::digest::Sha256Digest;
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -26,6 +27,7 @@ pub struct Output {
     directory: PathBuf,
     results: Vec<Written>,
     digests: Vec<Written>,
+    old: Vec<PathBuf>,
 }
 
 /// A file under a temporary name, and the name that it gets.
@@ -52,7 +54,8 @@ impl Output {
     pub fn in_directory(directory: &Path) -> Result<Self, Error> {
         fs::create_dir_all(directory)
             .map_err(|source| Error { path: directory.to_owned(), source })?;
-        Ok(Self { directory: directory.to_owned(), results: Vec::new(), digests: Vec::new() })
+        let (results, digests, old) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { directory: directory.to_owned(), results, digests, old })
     }
 
     /// Writes one result and its `.sha256` under temporary names.
@@ -67,19 +70,29 @@ impl Output {
         Ok(())
     }
 
-    /// Gives all results their names.
+    /// A result of an earlier build that this one does not have goes, with its digest.
+    pub fn without(&mut self, name: &str) {
+        self.old.push(self.directory.join(name));
+        self.old.push(self.directory.join(format!("{name}.sha256")));
+    }
+
+    /// Gives all results their names. Another build's are not mixed with them.
     ///
     /// # Errors
     /// One of them cannot be renamed.
     pub fn finish(self) -> Result<(), Error> {
+        let cannot = |source| Error { path: self.directory.clone(), source };
+        let directory = File::open(&self.directory).map_err(cannot)?;
+        flock(&directory, FlockOperation::LockExclusive).map_err(|errno| cannot(errno.into()))?;
         self.steps().into_iter().try_for_each(Step::take)
     }
 
     /// While results are renamed there is no digest of any.
     fn steps(self) -> Vec<Step> {
-        let old: Vec<_> = self.digests.iter().map(|digest| digest.path.clone()).collect();
+        let digests: Vec<_> = self.digests.iter().map(|digest| digest.path.clone()).collect();
+        let old = digests.into_iter().chain(self.old);
         let new = self.results.into_iter().chain(self.digests);
-        old.into_iter().map(Step::Remove).chain(new.map(Step::Name)).collect()
+        old.map(Step::Remove).chain(new.map(Step::Name)).collect()
     }
 
     fn write(&self, name: &str, contents: &[u8], mode: u32) -> Result<Written, Error> {
@@ -108,11 +121,15 @@ impl Step {
     }
 }
 
-/// Replaces one file, or makes it.
+/// Replaces one file, or makes it. What is no file, such as a FIFO, is written to as it is.
 ///
 /// # Errors
 /// It cannot be written.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return File::options().write(true).open(path)?.write_all(contents);
+    }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let file = temporary(directory.unwrap_or(Path::new(".")), contents, 0o644)?;
     file.persist(path).map(drop).map_err(|error| error.error)
@@ -130,6 +147,9 @@ fn temporary(directory: &Path, contents: &[u8], mode: u32) -> io::Result<NamedTe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
 
     fn names_in(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap();
@@ -178,6 +198,37 @@ mod tests {
                 assert!(agrees(directory.path(), digest), "{digest} after {taken} steps");
             }
         }
+    }
+
+    #[test]
+    fn what_this_build_does_not_have_goes_with_its_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        two_results(directory.path(), b"old").finish().unwrap();
+        let mut output = Output::in_directory(directory.path()).unwrap();
+        output.add("kernel", b"new", 0o644).unwrap();
+        output.without("agent");
+        output.finish().unwrap();
+        assert_eq!(names_in(directory.path()), ["kernel", "kernel.sha256"]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_to_and_a_link_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let [link, file, fifo] = ["link", "file", "fifo"].map(|name| directory.path().join(name));
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let mut reader = File::options().read(true).custom_flags(nonblocking).open(&fifo).unwrap();
+        replace(&fifo, b"through").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "through");
+        fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        replace(&link, b"new").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(link.is_symlink());
+        let error = replace(directory.path(), b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]

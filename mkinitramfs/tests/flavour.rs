@@ -70,7 +70,7 @@ fn a_kernel_gets_every_option_that_a_profile_and_a_flavour_ask_for() {
             profile: directory.join(profile),
             fragments: vec![directory.join(Flavour::Disk.ingredients().kernel_fragment)],
             source: None,
-            initramfs_bytes: 0,
+            initramfs_bytes: None,
             date: 0,
         };
         let configuration = fs::read_to_string(Kernel::configured(&request, &cache).unwrap());

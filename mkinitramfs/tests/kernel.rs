@@ -16,6 +16,7 @@ use mkinitramfs::tree::Tree;
 
 fn vm_kernel(initramfs_bytes: usize) -> Kernel {
     let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernel-config/vm.profile");
+    let initramfs_bytes = Some(initramfs_bytes);
     let request = Request { profile, fragments: vec![], source: None, initramfs_bytes, date: 0 };
     Kernel::ready(&request, &Cache::from_environment()).unwrap()
 }
@@ -70,7 +71,7 @@ fn a_patch_that_does_not_apply_builds_no_kernel_and_is_named() {
         profile,
         fragments: vec![],
         source: Some(source.clone()),
-        initramfs_bytes: 0,
+        initramfs_bytes: None,
         date: 0,
     };
     let cache = Cache::at(directory.path().join("cache"));
@@ -94,8 +95,13 @@ fn an_option_that_kconfig_drops_is_an_error_that_names_it() {
     fs::write(directory.path().join("initramfs.config"), initramfs).unwrap();
     // Without PCI there is no e1000.
     fs::write(directory.path().join("net.config"), "CONFIG_NET=y\nCONFIG_E1000=y\n").unwrap();
-    let request =
-        Request { profile, fragments: vec![], source: Some(source), initramfs_bytes: 0, date: 0 };
+    let request = Request {
+        profile,
+        fragments: vec![],
+        source: Some(source),
+        initramfs_bytes: None,
+        date: 0,
+    };
     let cache = Cache::at(directory.path().join("cache"));
     let error = anyhow::Error::from(Kernel::ready(&request, &cache).unwrap_err());
     assert_eq!(

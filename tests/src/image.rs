@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
 use mkinitramfs::cli::{self, Cli};
-use mkinitramfs::kernel::cache::Cache;
+use mkinitramfs::kernel::cache::{Cache, Lock};
 
-use crate::cache;
 use crate::certificate::Authority;
 use crate::operator::Operator;
 
@@ -137,7 +136,7 @@ impl Image {
         extra: &[&str],
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
-        let _lock = cache::lock(&directory.join("lock"))?;
+        let _lock = Lock::wait(&directory.join("lock"))?;
         let authority = Authority::open(directory)?;
         pack(specification, agent, directory, extra, &Cache::from_environment())?;
         Ok(Self {

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use mkinitramfs::cpio;
+use mkinitramfs::kernel::cache::directory_from_environment;
 use mkinitramfs::tree::Tree;
 use sha2::{Digest as _, Sha256};
 
@@ -48,7 +49,7 @@ impl Debian {
     /// Takes Debian from the cache, or makes it, telling `say` how it goes.
     pub fn prepare(say: &dyn Fn(&str)) -> anyhow::Result<Self> {
         let versions = apt::candidates(PACKAGES)?;
-        let directory = cache::directory()?.join("stage3").join(key(&versions));
+        let directory = directory_from_environment().join("stage3").join(key(&versions));
         cache::directory_once(&directory, |unfinished| make(unfinished, &versions, say))?;
         Ok(Self {
             kernel: directory.join("vmlinuz"),

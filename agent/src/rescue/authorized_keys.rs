@@ -345,6 +345,14 @@ mod tests {
     }
 
     #[test]
+    fn what_an_image_is_built_with_is_honoured() {
+        for option in agent_types::authorized_keys::OPTIONS {
+            let answer = options(option);
+            assert!(!matches!(answer, Err(Error::UnknownOption(_))), "{option}: {answer:?}");
+        }
+    }
+
+    #[test]
     fn a_key_with_an_option_that_we_do_not_honour_is_left_out() {
         let table = [
             ("verify-required", Error::UnknownOption("verify-required".into())),

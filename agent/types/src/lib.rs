@@ -3,6 +3,7 @@
 //! Everything here is a function of values: no I/O, no async, no `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod authorized_keys;
 pub mod cmdline;
 pub mod digest;
 pub mod disk;

@@ -33,16 +33,10 @@ pub struct LockError {
 }
 
 impl Cache {
-    /// `$STAGE2_CACHE`, else `$XDG_CACHE_HOME/stage2`, else `~/.cache/stage2`.
+    /// The cache in [`directory_from_environment`].
     #[must_use]
     pub fn from_environment() -> Self {
-        let named =
-            |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let below_home = || named("HOME").unwrap_or_else(|| "/tmp".into()).join(".cache");
-        let root = named("STAGE2_CACHE")
-            .unwrap_or_else(|| named("XDG_CACHE_HOME").unwrap_or_else(below_home).join("stage2"));
-        // The kernel's build changes directory.
-        Self::at(std::path::absolute(&root).unwrap_or(root))
+        Self::at(directory_from_environment())
     }
 
     /// A cache in a directory, which need not exist yet.
@@ -83,6 +77,18 @@ impl Cache {
     pub fn archives(&self) -> &Path {
         &self.archives
     }
+}
+
+/// `$STAGE2_CACHE`, else `$XDG_CACHE_HOME/stage2`, else `~/.cache/stage2`; never a directory where
+/// anybody could put a kernel for us. Whoever has no home has `.cache/stage2` here.
+#[must_use]
+pub fn directory_from_environment() -> PathBuf {
+    let named = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let below_home = || env::home_dir().unwrap_or_default().join(".cache");
+    let directory = named("STAGE2_CACHE")
+        .unwrap_or_else(|| named("XDG_CACHE_HOME").unwrap_or_else(below_home).join("stage2"));
+    // The kernel's build changes directory.
+    std::path::absolute(&directory).unwrap_or(directory)
 }
 
 impl Lock {

@@ -11,7 +11,7 @@ use super::file::{FileError, cannot};
 use super::replay::{self, replay};
 use super::splice::{self, SLACK_BYTES};
 use super::vmlinux::{self, Places};
-use crate::kept;
+use crate::{cmdline, kept};
 
 /// The stripped kernel and its relocations: together the payload of the boot image.
 const IMAGE: [&str; 2] =
@@ -30,8 +30,6 @@ const STEPS: [&str; 9] = [
     "arch/x86/boot/vmlinux.bin",
     RESULT,
 ];
-/// The kernel's command line has 2047 bytes for this, a blank, and what the loader passes.
-const LONGEST_CMDLINE_BYTES: usize = 1024;
 
 /// Why a ramdisk is not in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +40,9 @@ pub enum Error {
     /// The kernel is not shaped as it must be.
     #[error(transparent)]
     Vmlinux(#[from] vmlinux::Error),
-    /// The loader's part would be cut off.
-    #[error(
-        "expected a default command line of at most {LONGEST_CMDLINE_BYTES} bytes, so that the loader's \
-         has room, got {0}"
-    )]
-    CmdlineTooLong(usize),
+    /// The command line.
+    #[error(transparent)]
+    Cmdline(#[from] cmdline::Error),
     /// The slot was chosen for a smaller ramdisk.
     #[error("expected a ramdisk of at most {slot_bytes} bytes, got {initramfs_bytes}")]
     TooLarge {
@@ -80,9 +75,7 @@ pub(super) fn image(build: &Path, initramfs: &[u8], cmdline: &str) -> Result<Vec
 }
 
 fn write_cmdline(buffer: &mut [u8], cmdline: &str) -> Result<(), Error> {
-    if cmdline.len() > LONGEST_CMDLINE_BYTES {
-        return Err(Error::CmdlineTooLong(cmdline.len()));
-    }
+    cmdline::check_length(cmdline)?;
     buffer.fill(0);
     buffer[..cmdline.len()].copy_from_slice(cmdline.as_bytes());
     Ok(())
@@ -131,8 +124,8 @@ mod tests {
         let mut buffer = *b"placeholder\0\0\0\0\0";
         write_cmdline(&mut buffer, "quiet").unwrap();
         assert_eq!(&buffer, b"quiet\0\0\0\0\0\0\0\0\0\0\0");
-        let long = "x".repeat(LONGEST_CMDLINE_BYTES + 1);
-        assert!(matches!(write_cmdline(&mut [0; 2048], &long), Err(Error::CmdlineTooLong(1025))));
+        let long = "x".repeat(cmdline::LONGEST_BYTES + 1);
+        assert!(matches!(write_cmdline(&mut [0; 2048], &long), Err(Error::Cmdline(_))));
     }
 
     #[test]

@@ -51,10 +51,16 @@ impl Progress {
 
     /// Ends the line on a terminal; returns the steps counted and the time they took.
     pub fn finish(self) -> (usize, Duration) {
-        if self.on_terminal && self.last_shown.is_some() {
-            eprintln!();
-        }
         (self.steps, self.started.elapsed())
+    }
+}
+
+/// What comes next, an error too, begins a line of its own.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.on_terminal && self.last_shown.is_some() {
+            drop(writeln!(io::stderr()));
+        }
     }
 }
 

@@ -15,6 +15,9 @@ use super::file::{FileError, cannot};
 /// Where Debian's package `linux-source-6.12` puts it.
 pub const DEBIAN_TARBALL: &str = "/usr/src/linux-source-6.12.tar.xz";
 
+/// How a tree's name begins that is not whole yet.
+const UNFINISHED: &str = "unpacking-";
+
 /// Why there is no source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,6 +38,13 @@ pub enum Error {
         /// tar's last words.
         message: String,
     },
+    /// The kernel's Makefile refuses such a path.
+    #[error(
+        "cannot build in {}, whose path has a blank or a colon: set STAGE2_CACHE, or name another \
+         source, without one",
+        .0.display()
+    )]
+    Path(PathBuf),
     /// There is no kernel in it.
     #[error("expected the source of a Linux kernel in {}", .0.display())]
     NotLinux(PathBuf),
@@ -57,6 +67,8 @@ pub struct Source {
 impl Source {
     /// Makes a tree ready: `None` is Debian's package.
     ///
+    /// The caller sees to it that nobody else does so in this cache.
+    ///
     /// # Errors
     /// There is no such source, it cannot be unpacked, or is no kernel.
     pub fn ready(given: Option<&Path>, cache: &Cache) -> Result<Self, Error> {
@@ -64,8 +76,9 @@ impl Source {
         if given.is_none() && !path.is_file() {
             return Err(Error::NotInstalled);
         }
+        buildable(cache.kernels().to_owned())?;
         if path.is_dir() {
-            let directory = path.canonicalize().map_err(cannot("read", path))?;
+            let directory = buildable(path.canonicalize().map_err(cannot("read", path))?)?;
             let identity = directory.display().to_string();
             return Self::of(directory, identity, false);
         }
@@ -77,6 +90,12 @@ impl Source {
         Self::of(directory, digest.to_string(), true)
     }
 
+    /// Whether it may be another one next time: a directory may have been worked on.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        self.date.is_none()
+    }
+
     fn of(directory: PathBuf, identity: String, is_tarball: bool) -> Result<Self, Error> {
         let makefile = directory.join("Makefile");
         let not_linux = || Error::NotLinux(directory.clone());
@@ -85,6 +104,12 @@ impl Source {
         let date = is_tarball.then(|| seconds_of(&makefile)).transpose()?;
         Ok(Self { directory, identity, version, date })
     }
+}
+
+fn buildable(path: PathBuf) -> Result<PathBuf, Error> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_refused = bytes.iter().any(|byte| byte.is_ascii_whitespace() || *byte == b':');
+    if is_refused { Err(Error::Path(path)) } else { Ok(path) }
 }
 
 /// Reads the version from the top of the kernel's Makefile.
@@ -104,7 +129,8 @@ fn unpack(tarball: &Path, directory: &Path) -> Result<(), Error> {
     eprintln!("kernel: unpacking {} (once)", tarball.display());
     let parent = directory.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(cannot("create", parent))?;
-    let temporary = tempfile::Builder::new().prefix("unpacking-").tempdir_in(parent);
+    remove_unfinished(parent)?;
+    let temporary = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent);
     let temporary = temporary.map_err(cannot("create a directory in", parent))?;
     let tar = Command::new("tar")
         .args(["-x", "--strip-components=1", "-f"])
@@ -121,6 +147,18 @@ fn unpack(tarball: &Path, directory: &Path) -> Result<(), Error> {
     fs::rename(temporary.path(), directory).map_err(cannot("rename to", directory))?;
     // The directory has moved away; there is nothing left to delete.
     let _moved = temporary.keep();
+    Ok(())
+}
+
+/// What was broken off is large, and nobody comes back to it.
+fn remove_unfinished(parent: &Path) -> Result<(), Error> {
+    let entries = fs::read_dir(parent).map_err(cannot("read", parent))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(UNFINISHED.as_bytes()) {
+            fs::remove_dir_all(&path).map_err(cannot("remove", &path))?;
+        }
+    }
     Ok(())
 }
 
@@ -172,6 +210,30 @@ mod tests {
         tar.arg("-cJf").arg(&tarball).arg("-C").arg(directory).arg("linux-6.12.9");
         assert!(tar.status().unwrap().success());
         tarball
+    }
+
+    #[test]
+    fn what_an_unpacking_has_left_that_was_broken_off_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path().join("cache"));
+        let left = cache.sources().join("unpacking-x/kernel");
+        fs::create_dir_all(&left).unwrap();
+        Source::ready(Some(&tarball_in(directory.path())), &cache).unwrap();
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_path_that_the_kernel_cannot_be_built_in_is_named_before_it_is_unpacked() {
+        let directory = tempfile::tempdir().unwrap();
+        let tarball = tarball_in(directory.path());
+        for name in ["two words", "colon:"] {
+            let cache = Cache::at(directory.path().join(name));
+            for source in [&tarball, &directory.path().join("linux-6.12.9")] {
+                let error = Source::ready(Some(source), &cache).unwrap_err().to_string();
+                assert!(error.contains(name) && error.contains("STAGE2_CACHE"), "{error}");
+            }
+            assert!(!directory.path().join(name).exists());
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use mkinitramfs::kernel::cache::directory_from_environment;
 use sha2::{Digest as _, Sha256};
 
 use crate::{cache, command};
@@ -44,7 +45,7 @@ impl Programs {
         let wanted = command::output(apt(Path::new("/nonexistent")).arg("--print-uris"))
             .context("cannot find out what the peers are made of: run apt-get update")?;
         let files = file_names(&wanted);
-        let root = cache::directory()?.join("bench").join(key(&files));
+        let root = directory_from_environment().join("bench").join(key(&files));
         cache::directory_once(&root, |unfinished| {
             say(&format!("bench: downloading {} packages that the peers need", files.len()));
             unpack(unfinished)

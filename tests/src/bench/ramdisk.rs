@@ -102,7 +102,7 @@ impl Ramdisks {
             fragments: Vec::new(),
             profile: PROFILE.into(),
             source: None,
-            initramfs_bytes: compressed.len(),
+            initramfs_bytes: Some(compressed.len()),
             date: DATE.into(),
         };
         let built = Kernel::ready(&request, &cache)?;

@@ -70,7 +70,7 @@ impl Repack {
             fragments: Vec::new(),
             profile: PROFILE.into(),
             source: None,
-            initramfs_bytes: initramfs.len(),
+            initramfs_bytes: Some(initramfs.len()),
             date: DATE.into(),
         };
         let vmlinuz = Kernel::ready(&request, &cache)?.with_initramfs(&initramfs, "")?;

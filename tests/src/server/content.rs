@@ -113,8 +113,11 @@ impl Part {
         match (first.parse::<u64>(), last.parse::<u64>()) {
             (Ok(start), _) if start >= length => Self::Unsatisfiable,
             (Ok(start), Ok(last)) if last < start => Self::Whole,
-            (Ok(start), Ok(last)) => Self::Slice { start, end: length.min(last + 1) },
+            (Ok(start), Ok(last)) => Self::Slice { start, end: length.min(last.saturating_add(1)) },
             (Ok(start), Err(_)) if last.is_empty() => Self::Slice { start, end: length },
+            (Err(_), Ok(suffix)) if first.is_empty() && suffix.min(length) == 0 => {
+                Self::Unsatisfiable
+            }
             (Err(_), Ok(suffix)) if first.is_empty() => {
                 Self::Slice { start: length.saturating_sub(suffix), end: length }
             }
