@@ -11,7 +11,9 @@ FLASHER         ?=
 TARGET          := x86_64-unknown-linux-gnu
 TARGET_DIR      := $(or $(CARGO_TARGET_DIR),target)
 AGENT           := $(TARGET_DIR)/$(TARGET)/ramdisk/agent
-FLASHER_PROGRAM := $(TARGET_DIR)/$(TARGET)/ramdisk/flasher
+# Cargo tells the two builds apart by their directories: it does not count flags that rename sources.
+FLASHER_DIR     := $(TARGET_DIR)/flasher
+FLASHER_PROGRAM := $(FLASHER_DIR)/$(TARGET)/ramdisk/flasher
 # The same with flashrom's simulated chip, which no image carries.
 FLASHER_DUMMY   := $(TARGET_DIR)/release/flasher
 # Panics name source files: by the same names wherever cargo keeps them.
@@ -54,7 +56,7 @@ agent:
 # Not position-independent: a fifth smaller, and a machine runs it once.
 flasher:
 	RUSTFLAGS="-C relocation-model=static $(REMAP)" \
-	    cargo build --locked --package flasher --profile ramdisk --target $(TARGET)
+	    cargo build --locked --package flasher --profile ramdisk --target $(TARGET) --target-dir $(FLASHER_DIR)
 
 image: deps agent $(if $(FLASHER),flasher) ## build the image: OUTPUT=DIR, AUTHORIZED_KEYS=FILE, SPEC=FILE, FLAVOUR=disk, FLASHER=1
 	cargo run --locked --package mkinitramfs -- build $(SPEC) \

@@ -21,7 +21,7 @@ pub const FLASHER: &str = "STAGE2_FLASHER";
 
 /// Where cargo puts the agent below its target directory.
 const AGENT_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/agent";
-const FLASHER_IN_TARGET: &str = "x86_64-unknown-linux-gnu/ramdisk/flasher";
+const FLASHER_IN_TARGET: &str = "flasher/x86_64-unknown-linux-gnu/ramdisk/flasher";
 
 /// The default image's specification.
 pub const SPECIFICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../mkinitramfs/stage2.toml");
