@@ -222,24 +222,7 @@ fn understood(line: Result<Word, ParseWordError>) -> Option<Word> {
 
 fn asked(received: Received) -> Option<Event> {
     match received.meaning {
-        Meaning::Asked(Reboot::Kexec) if !kernel_is_loaded() => {
-            log::warn!("{received}: no kernel is loaded that could be entered, going on");
-            None
-        }
-        Meaning::Asked(way) => match reap::running_flasher(Path::new(PROC)) {
-            Some(flasher) => {
-                log::error!(
-                    "{received}: {flasher} may be writing to a card: not {} before it has ended; ask \
-                     again then, or with `-f`",
-                    doing(way)
-                );
-                None
-            }
-            None => {
-                log::info!("{received}: {}", doing(way));
-                Some(Event::Asked(way))
-            }
-        },
+        Meaning::Asked(way) => may_leave(&received, way).then_some(Event::Asked(way)),
         Meaning::Wish => wishes().is_retry_wanted().then_some(Event::AskedToRetry),
         Meaning::Child => None,
         Meaning::Nothing => {
@@ -247,6 +230,23 @@ fn asked(received: Received) -> Option<Event> {
             None
         }
     }
+}
+
+fn may_leave(received: &Received, way: Reboot) -> bool {
+    let doing = doing(way);
+    if way == Reboot::Kexec && !kernel_is_loaded() {
+        log::warn!("{received}: no kernel is loaded that could be entered, going on");
+        return false;
+    }
+    if let Some(flasher) = reap::running_flasher(Path::new(PROC)) {
+        log::error!(
+            "{received}: {flasher} may be writing to a card: not {doing} before it has ended; ask again \
+             then, or with `-f`"
+        );
+        return false;
+    }
+    log::info!("{received}: {doing}");
+    true
 }
 
 fn flasher() -> Flasher {

@@ -11,7 +11,7 @@ use rustix::process::{WaitOptions, WaitStatus};
 use crate::sys::{Signal, System, Target};
 
 /// A flasher, as the kernel names its process; it tells how it went. What it starts has other names.
-const FLASHER: &str = "flasher";
+const FLASHER_NAME: &str = "flasher";
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(crate) fn ended() -> impl Iterator<Item = (u32, End)> {
 pub(crate) fn kill_session(system: &mut impl System, proc: &Path, session: u32) {
     let session: Vec<_> = processes(proc).filter(|process| process.session == session).collect();
     for process in &session {
-        if process.name == FLASHER {
+        if process.name == FLASHER_NAME {
             log::warn!("{process} goes on: it may be writing to a card");
         }
         if is_of_a_flasher(process, &session) {
@@ -95,7 +95,7 @@ pub(crate) fn kill_session(system: &mut impl System, proc: &Path, session: u32) 
 
 /// One that runs: nobody can see from outside whether it writes to a card just now.
 pub(crate) fn running_flasher(proc: &Path) -> Option<Process> {
-    processes(proc).find(|process| process.name == FLASHER)
+    processes(proc).find(|process| process.name == FLASHER_NAME)
 }
 
 /// Whether it is one, or an offspring of one.
@@ -103,7 +103,7 @@ fn is_of_a_flasher(process: &Process, all: &[Process]) -> bool {
     let parent = |process: &&Process| all.iter().find(|other| other.pid == process.parent);
     // Numbers are used again, so the line might not end.
     let line = std::iter::successors(Some(process), parent).take(all.len());
-    line.into_iter().any(|process| process.name == FLASHER)
+    line.into_iter().any(|process| process.name == FLASHER_NAME)
 }
 
 /// A process as `/proc/<pid>/stat` shows it.

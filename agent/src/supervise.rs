@@ -133,7 +133,7 @@ impl Supervisor {
     pub(crate) fn on_event(&mut self, now: Duration, event: Event) -> Vec<Order> {
         let mut orders = match event {
             Event::Started(role, pid) => self.started(now, role, pid),
-            Event::StartFailed(role) => self.start_failed(now, role),
+            Event::StartFailed(role) => self.failed(now, role, "cannot be started"),
             Event::Ended(pid, end) => self.ended(now, pid, end),
             Event::Heard(Word::Step(announced)) => self.announced(now, announced),
             Event::Heard(Word::Over(exit)) => self.over(now, exit),
@@ -189,10 +189,6 @@ impl Supervisor {
             self.expect_next(now, Announcement { step, limit: FIRST_ANNOUNCEMENT });
         }
         vec![]
-    }
-
-    fn start_failed(&mut self, now: Duration, role: Role) -> Vec<Order> {
-        self.failed(now, role, "cannot be started")
     }
 
     fn ended(&mut self, now: Duration, pid: u32, end: End) -> Vec<Order> {

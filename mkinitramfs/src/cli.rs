@@ -209,11 +209,8 @@ fn pack(args: &PackArgs) -> Result<()> {
 fn kernel(args: &KernelArgs, cache: &Cache) -> Result<()> {
     cmdline::check(&args.cmdline)?.iter().for_each(|note| println!("{note}"));
     let initramfs = args.initramfs.as_deref().map(read).transpose()?;
-    let initramfs_bytes = match (&initramfs, &args.output) {
-        (Some(initramfs), _) => Some(initramfs.len()),
-        (None, Some(_)) => Some(0),
-        (None, None) => None,
-    };
+    // An image that is written has no larger slot than it needs.
+    let initramfs_bytes = initramfs.as_ref().map(Vec::len).or(args.output.as_ref().map(|_| 0));
     let spec = KernelSpec { profile: args.profile.clone(), source: args.source.clone() };
     let request = kernel_request(&spec, &args.fragments, initramfs_bytes, source_date()?);
     let request = request_for(&args.flavour, &args.fragments, request);

@@ -12,11 +12,11 @@ const ZSTD_LEVEL: i32 = 19;
 /// The window that the kernel must hold while it unpacks: 8 MiB, which is level 19's own.
 const ZSTD_WINDOW_LOG: u32 = 23;
 const XZ_PRESET: u32 = 9;
+const XZ_DICTIONARY_BYTES: u32 = 8 << 20;
 /// More takes seconds to compress.
 const SLOW_BYTES: usize = 4 << 20;
 /// More than any ramdisk, and less than a host's memory.
 const MOST_UNPACKED_BYTES: u64 = 4 << 30;
-const XZ_DICTIONARY_BYTES: u32 = 8 << 20;
 
 /// A form that the kernel unpacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -194,16 +194,13 @@ impl fmt::Display for Compression {
 mod tests {
     use super::*;
 
-    const ALL: [Compression; 4] =
-        [Compression::Zstd, Compression::Xz, Compression::Gzip, Compression::None];
-
     fn text() -> Vec<u8> {
         (0..20_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect()
     }
 
     #[test]
     fn what_was_compressed_is_recognised_and_comes_back_the_same() {
-        for compression in ALL {
+        for compression in Compression::ALL {
             let packed = compression.compress(&text()).unwrap();
             assert_eq!(Compression::of(&packed), compression);
             let (unpacked, taken) = compression.unpack_first(&packed).unwrap();

@@ -199,9 +199,7 @@ mod tests {
             -rwxr-xr-x 0:0          7  /init\n\
             drwxr-xr-x 0:0          0  /sbin\n\
             lrwxrwxrwx 0:0          5  /sbin/kexec -> /init\n";
-        for compression in
-            [Compression::None, Compression::Zstd, Compression::Xz, Compression::Gzip]
-        {
+        for compression in Compression::ALL {
             let packed = compression.compress(&archive).unwrap();
             let (size, bytes) = (packed.len(), archive.len());
             let head = format!("ramdisk: {size} bytes, {compression}; {bytes} unpacked\n");

@@ -9,9 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use agent_types::digest::Sha256Digest;
-use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
+
+use crate::kernel::cache::{Lock, LockError};
 
 /// Why a result is not there.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,17 @@ use tempfile::NamedTempFile;
 pub struct Error {
     path: PathBuf,
     source: io::Error,
+}
+
+/// Why results do not have their names.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// Another build could not be waited for.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// One of them.
+    #[error(transparent)]
+    Write(#[from] Error),
 }
 
 /// Results that appear together.
@@ -79,12 +91,10 @@ impl Output {
     /// Gives all results their names. Another build's are not mixed with them.
     ///
     /// # Errors
-    /// One of them cannot be renamed.
-    pub fn finish(self) -> Result<(), Error> {
-        let cannot = |source| Error { path: self.directory.clone(), source };
-        let directory = File::open(&self.directory).map_err(cannot)?;
-        flock(&directory, FlockOperation::LockExclusive).map_err(|errno| cannot(errno.into()))?;
-        self.steps().into_iter().try_for_each(Step::take)
+    /// The directory cannot be locked, or one of them cannot be renamed.
+    pub fn finish(self) -> Result<(), FinishError> {
+        let _lock = Lock::wait_for_directory(&self.directory)?;
+        Ok(self.steps().into_iter().try_for_each(Step::take)?)
     }
 
     /// While results are renamed there is no digest of any.

@@ -4,7 +4,6 @@
 //! its signed lists, and dpkg unpacks it into one directory of the cache. Nothing here needs root.
 //! The directory's name stands for every package with its version: other lists, another directory.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,9 +46,6 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A temporary directory cannot be made.
-    #[error("cannot make a temporary directory: set TMPDIR to one with room")]
-    Archives(#[source] io::Error),
     /// Another build could not be waited for.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -112,12 +108,8 @@ impl Package {
 
 /// The packages and their libraries, sorted. apt does not name what lies in its own archives.
 fn resolve(wanted: &[&str]) -> Result<Vec<Package>, Error> {
-    let none = tempfile::tempdir().map_err(Error::Archives)?;
-    fs::create_dir(none.path().join("partial")).map_err(Error::Archives)?;
-    let mut archives = OsString::from("Dir::Cache::Archives=");
-    archives.push(none.path());
     let mut install = apt();
-    install.arg("-o").arg(archives);
+    install.args(["-o", "Dir::Cache::Archives=/nonexistent"]);
     install.args(["-qq", "--yes", "--no-install-recommends", "--print-uris"]);
     install.args(["-o", "Dir::State::status=/dev/null"]).arg("install").args(wanted);
     let packages = of_use(&output(&mut install, "apt-get", "install")?, wanted);

@@ -69,24 +69,12 @@ fn answer(request: &Request, before: &Status) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::state::State;
-    use crate::status::Login;
 
     fn status(boot_role: BootRole, phase: &str) -> Status {
-        Status {
-            stage2: String::new(),
-            hostname: String::new(),
-            uptime_s: 0,
-            boot_role,
-            held: false,
-            login: Login::Possible,
-            set: BTreeMap::new(),
-            addresses: vec![],
-            state: State { phase: phase.to_owned(), ..State::default() },
-        }
+        let state = State { phase: phase.to_owned(), ..State::default() };
+        Status { boot_role, held: false, state, ..Status::now() }
     }
 
     #[test]

@@ -82,37 +82,41 @@ impl Supervisor {
 
     /// Leaves if it is time, and if that costs no card its ROM.
     pub(super) fn leave_if_due(&mut self, now: Duration) -> Option<Order> {
-        let Departure::Later { way, at, after, flasher: known } = self.departure else {
-            return None;
-        };
+        let Departure::Later { way, at, after, flasher } = self.departure else { return None };
         if now < at || self.surroundings.hold == Hold::On {
             return None;
         }
-        match self.surroundings.flasher {
-            Flasher::None => Some(self.leave_now(way)),
+        Some(match self.surroundings.flasher {
             Flasher::Running(pid) => {
-                let (_, since) = known.filter(|(known, _)| *known == pid).unwrap_or((pid, now));
-                if now >= since + FLASHER_LIMIT {
-                    return Some(self.leave_now(way));
-                }
-                let at = now + FLASHER_LOOK;
-                let flasher = Some((pid, since));
-                self.departure = Departure::Later { way, at, after, flasher };
-                Some(Order::Say(
-                    Level::Warn,
-                    format!(
-                        "flasher (process {pid}) may be writing to a card: not {} before it has ended",
-                        doing(way)
-                    ),
-                ))
+                let known = flasher.filter(|(known, _)| *known == pid);
+                self.wait_for_flasher(now, way, after, known.unwrap_or((pid, now)))
             }
-            // Who asked for it has decided.
-            Flasher::LeftForAnOperator if after == Reason::Refused => Some(self.leave_now(way)),
-            Flasher::LeftForAnOperator => {
+            // Whoever asked for what was refused has decided.
+            Flasher::LeftForAnOperator if after != Reason::Refused => {
                 self.departure = Departure::Staying;
-                Some(needs_operator())
+                needs_operator()
             }
+            Flasher::LeftForAnOperator | Flasher::None => self.leave_now(way),
+        })
+    }
+
+    fn wait_for_flasher(
+        &mut self,
+        now: Duration,
+        way: Reboot,
+        after: Reason,
+        (pid, since): (u32, Duration),
+    ) -> Order {
+        if now >= since + FLASHER_LIMIT {
+            return self.leave_now(way);
         }
+        let at = now + FLASHER_LOOK;
+        self.departure = Departure::Later { way, at, after, flasher: Some((pid, since)) };
+        let doing = doing(way);
+        let text = format!(
+            "flasher (process {pid}) may be writing to a card: not {doing} before it has ended"
+        );
+        Order::Say(Level::Warn, text)
     }
 
     /// Whoever holds the boot wants to look at this machine, and not at one that restarts. A boot

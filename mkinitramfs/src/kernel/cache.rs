@@ -97,20 +97,33 @@ impl Lock {
     /// # Errors
     /// The file cannot be made or locked.
     pub fn wait(path: &Path) -> Result<Self, LockError> {
-        Self::acquire(path).map_err(|source| LockError { path: path.to_owned(), source })
+        let locked = open_or_make(path).and_then(|file| Self::acquire(file, path));
+        locked.map_err(|source| LockError { path: path.to_owned(), source })
     }
 
-    fn acquire(path: &Path) -> io::Result<Self> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let file = File::options().create(true).append(true).open(path)?;
+    /// The same with a directory itself, in which no file appears for it.
+    ///
+    /// # Errors
+    /// It cannot be opened or locked.
+    pub fn wait_for_directory(path: &Path) -> Result<Self, LockError> {
+        let locked = File::open(path).and_then(|directory| Self::acquire(directory, path));
+        locked.map_err(|source| LockError { path: path.to_owned(), source })
+    }
+
+    fn acquire(file: File, path: &Path) -> io::Result<Self> {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             eprintln!("waiting for another build that holds {}", path.display());
             flock(&file, FlockOperation::LockExclusive)?;
         }
         Ok(Self { _file: file })
     }
+}
+
+fn open_or_make(path: &Path) -> io::Result<File> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    File::options().create(true).append(true).open(path)
 }
 
 /// Sixteen hexadecimal digits that stand for all parts together.

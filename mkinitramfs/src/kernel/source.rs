@@ -76,9 +76,10 @@ impl Source {
         if given.is_none() && !path.is_file() {
             return Err(Error::NotInstalled);
         }
-        buildable(cache.kernels().to_owned())?;
+        check_path(cache.kernels())?;
         if path.is_dir() {
-            let directory = buildable(path.canonicalize().map_err(cannot("read", path))?)?;
+            let directory = path.canonicalize().map_err(cannot("read", path))?;
+            check_path(&directory)?;
             let identity = directory.display().to_string();
             return Self::of(directory, identity, false);
         }
@@ -106,10 +107,11 @@ impl Source {
     }
 }
 
-fn buildable(path: PathBuf) -> Result<PathBuf, Error> {
+/// The kernel's make splits paths at these.
+fn check_path(path: &Path) -> Result<(), Error> {
     let bytes = path.as_os_str().as_encoded_bytes();
     let is_refused = bytes.iter().any(|byte| byte.is_ascii_whitespace() || *byte == b':');
-    if is_refused { Err(Error::Path(path)) } else { Ok(path) }
+    if is_refused { Err(Error::Path(path.to_owned())) } else { Ok(()) }
 }
 
 /// Reads the version from the top of the kernel's Makefile.

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 const COMPRESSED: &[&[u8]] = &[b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
 /// How uncompressed archives begin, without and with checksums.
 const UNCOMPRESSED: &[&[u8]] = &[b"070701", b"070702"];
-/// The longest of these.
+/// Uncompressed ones, and the longest of the others.
 const MAGIC_LENGTH: u64 = 6;
 /// A magic and thirteen numbers of eight hexadecimal digits.
 const HEADER_LENGTH: u64 = 110;
@@ -43,7 +43,7 @@ pub(super) fn may_be_followed(mut initramfs: impl Read + Seek) -> io::Result<boo
         if !UNCOMPRESSED.contains(&&*head) {
             return Ok(COMPRESSED.iter().any(|magic| head.starts_with(magic)));
         }
-        archives.seek(SeekFrom::Start(begin))?;
+        archives.seek_relative(-MAGIC_LENGTH.cast_signed())?;
         if padding(begin) != 0 || !skip_archive(&mut archives)? {
             return Ok(false);
         }
